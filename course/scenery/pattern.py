@@ -1,0 +1,98 @@
+"""Patterns hidden in the luminance of a picture, and how to read them back."""
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from course.scenery.fields import Array, field, resized, smoothstep
+
+Grid = NDArray[np.bool_]
+LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
+
+
+def check_pattern(pattern: Grid) -> Grid:
+    """The pattern itself; ValueError unless it is a square boolean grid of at least 2 × 2."""
+    grid = np.asarray(pattern)
+    if grid.ndim != 2 or grid.shape[0] != grid.shape[1] or len(grid) < 2 or grid.dtype != bool:
+        raise ValueError(
+            f"a pattern is a square boolean array (True = dark), not {grid.dtype} {grid.shape}"
+        )
+    return grid
+
+
+def module_means(luminance: Array, n: int) -> Array:
+    """Mean luminance of each of n × n modules: (s, s) -> (n, n)."""
+    image = Image.fromarray(np.ascontiguousarray(luminance, dtype=np.float32))
+    return np.asarray(image.resize((n, n), Image.Resampling.BOX), dtype=np.float32)
+
+
+def _surroundings(means: Array, reach: int) -> Array:
+    """Mean over a (2 reach + 1)² window, edges repeated: (n, n) -> (n, n)."""
+    padded = np.pad(means.astype(np.float64), reach + 1, mode="edge")[:-1, :-1]
+    total = padded.cumsum(0).cumsum(1)
+    w = 2 * reach + 1
+    box = total[w:, w:] - total[:-w, w:] - total[w:, :-w] + total[:-w, :-w]
+    return (box / w**2).astype(np.float32)
+
+
+def module_mask(image: Image.Image, n: int, threshold: str | float = "local") -> Grid:
+    """Which modules of a picture are dark: (n, n) bool.
+
+    threshold: a luminance in (0, 1), or "local": the mean of the 7 × 7 modules around each.
+    """
+    if not 2 <= n <= min(image.size):
+        raise ValueError(f"n must be between 2 and the image's {min(image.size)} pixels, not {n}")
+    grey = np.asarray(image.convert("RGB"), dtype=np.float32) @ LUMA / 255
+    means = module_means(grey, n)
+    level = _surroundings(means, 3) if threshold == "local" else np.float32(threshold)
+    return means < level
+
+
+def modulate(
+    pixels: Array, pattern: Grid, strength: float, rng: np.random.Generator
+) -> Array:
+    """Put a module pattern into the luminance of a painting: (s, s, 3) -> (s, s, 3).
+
+    Dark modules are painted in shadow, light ones in sun, with ragged, brushed edges; hue and
+    texture stay. strength in [0, 1]: 0 leaves the painting, 1 reaches full contrast.
+    """
+    size, n = len(pixels), len(pattern)
+    edges = _brushed(pattern, size, rng)
+    luma = pixels @ LUMA
+    goal = _goals(module_means(luma, n), pattern, strength)
+    out, flat = pixels, pattern.astype(np.float32)
+    dark, light = (_spread(np.where(flat == k, goal, np.nan), size) for k in (1, 0))
+    target = light + edges * (dark - light)
+    for _ in range(2):
+        level = _smooth(module_means(out @ LUMA, n), size)
+        out = _relit(out, target, level, strength)
+    return out
+
+
+def _brushed(pattern: Grid, size: int, rng: np.random.Generator) -> Array:
+    """The pattern with soft edges that waver like brush strokes, 1 = dark: (s, s)."""
+    n = len(pattern)
+    flat = resized(pattern.astype(np.float32), size, size)
+    noise = field("stone", size, rng) + field("dapple", size, rng) - 1
+    return smoothstep(0.5 - 0.28, 0.5 + 0.28, flat + 0.30 * noise)
+
+
+def _goals(means: Array, pattern: Grid, strength: float) -> Array:
+    """The mean luminance each module should get: its own, pushed away from the threshold."""
+    local = np.clip(0.5 + (1 - strength) * (_surroundings(means, 3) - 0.5), 0.3, 0.7)
+    gap = 0.06 + 0.30 * strength
+    own = means - _surroundings(means, 1)
+    return np.clip(local + np.where(pattern, -gap, gap) + 0.5 * own, 0.06, 0.95)
+
+
+def _spread(values: Array, size: int) -> Array:
+    return _smooth(np.where(np.isnan(values), np.nanmean(values), values), size)
+
+
+def _smooth(means: Array, size: int) -> Array:
+    return resized(means.astype(np.float32), size, size)
+
+
+def _relit(pixels: Array, target: Array, level: Array, strength: float) -> Array:
+    gain = np.clip(target / np.maximum(level, 0.03), 0.2, 8.0)[..., None]
+    return np.clip(pixels * gain, 0, 1)
