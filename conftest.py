@@ -1,5 +1,5 @@
-"""The guards of tests/conftest.py hold as well where notebooks are tested alone."""
+"""The guards of tests/conftest.py hold as well where notebooks are tested without the tests."""
 
-from tests.conftest import pytest_configure
+from tests.conftest import pytest_collectstart, pytest_configure, pytest_runtest_call
 
-__all__ = ["pytest_configure"]
+__all__ = ["pytest_collectstart", "pytest_configure", "pytest_runtest_call"]

@@ -136,7 +136,7 @@ def ddim_step(
         x0_hat = x0_hat.clamp(-1, 1)
         eps_hat = (xt - torch.sqrt(alpha_bar) * x0_hat) / torch.sqrt(1 - alpha_bar)
     sigma = eta * posterior_std(xt, t, alpha_bars, s)
-    # Where σ² is all but everything, rounding can take the rest a hair below 0, and its root to NaN.
+    # Where σ² is nearly all, rounding can take the rest a hair below 0, whose root is NaN.
     rest = (1 - alpha_bar_s - sigma**2).clamp(min=0)
     x_s = torch.sqrt(alpha_bar_s) * x0_hat + torch.sqrt(rest) * eps_hat
     return x_s if noise is None else x_s + sigma * noise

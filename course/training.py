@@ -36,8 +36,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
 class ResidualBlock(nn.Module):
     """Two convolutions, the time embedding added between them, and a shortcut around both.
 
-    x: (b, in_channels, h, w); emb: (b, emb_dim) -> (b, out_channels, h, w). The second convolution
-    starts at zero, so that an untrained block is its shortcut.
+    x: (b, in_channels, h, w); emb: (b, emb_dim) -> (b, out_channels, h, w). The second convolution's
+    weights start at zero, so that an untrained block is its shortcut, plus a constant a channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
@@ -61,7 +61,9 @@ class ResidualBlock(nn.Module):
 class SelfAttention(nn.Module):
     """Every position looks at every other: multi-head attention with a shortcut.
 
-    x: (b, channels, h, w) -> the same shape.
+    x: (b, channels, h, w) -> the same shape. `qkv` gives all queries, then all keys, then all
+    values; in each, the first channels / heads channels are the first head's. The convolution `out`
+    starts with weights of zero.
     """
 
     def __init__(self, channels: int, heads: int = 4) -> None:
@@ -117,11 +119,11 @@ class UNet(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def embed(self, t: Tensor) -> Tensor:
-        """What every block is told: (b,) -> (b, emb_dim)."""
+        """What every block is told about t: (b,) -> (b, emb_dim)."""
         return self.time_mlp(timestep_embedding(t, self.emb_dim))
 
     def encode(self, xt: Tensor, emb: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The way down: the skip at each resolution, and the middle's output."""
+        """The way down: the skip at each resolution, and the middle block's output."""
         h = self.stem(F.pixel_unshuffle(xt, self.patch))
         skip1 = self.down1(h, emb)
         skip2 = self.attention(self.down2(self.shrink(skip1), emb))
@@ -269,11 +271,12 @@ def train(
     seed: int = 0,
     accelerator: "Accelerator | None" = None,
 ) -> Iterator[Step]:
-    """Train `state.model` up to step `steps`, one step per `next()`.
+    """Train `state.model` up to step `steps`, one step per `next()`, which gives its `Step`.
 
     `draw(step, generator)` gives everything random about a step: tensors whose first axis is the
-    batch. `loss_fn(model, *tensors)` is a scalar and draws nothing. With an `accelerator`, each
-    process computes its equal share of the same batch.
+    batch. `loss_fn(model, *tensors)` is a scalar and draws nothing. Gradients are clipped to a norm
+    of `clip`; the average follows each step, with a decay that warms up to `ema_decay`. With an
+    `accelerator`, each process computes its equal share of the same batch.
     """
     net = state.model if accelerator is None else accelerator.prepare(state.model)
     device = next(state.model.parameters()).device
@@ -282,7 +285,7 @@ def train(
         for group in state.optimizer.param_groups:
             group["lr"] = rate
         batch = draw(state.step, step_generator(seed, state.step))
-        batch = tuple(_share(x, accelerator).to(device) for x in batch)
+        batch = tuple(own_share(x, accelerator).to(device) for x in batch)
 
         loss = loss_fn(net, *batch)
         state.optimizer.zero_grad()
@@ -293,10 +296,10 @@ def train(
         ema_update(state.ema, state.model, min(ema_decay, (1 + state.step) / (10 + state.step)))
 
         state.step += 1
-        yield Step(state.step, _mean(loss.detach(), accelerator), grad_norm.item(), rate)
+        yield Step(state.step, mean_loss(loss.detach(), accelerator), grad_norm.item(), rate)
 
 
-def _share(x: Tensor, accelerator: "Accelerator | None") -> Tensor:
+def own_share(x: Tensor, accelerator: "Accelerator | None") -> Tensor:
     """This process's part of a batch: (b, …) -> (b / processes, …)."""
     if accelerator is None:
         return x
@@ -307,6 +310,6 @@ def _share(x: Tensor, accelerator: "Accelerator | None") -> Tensor:
     return x.chunk(accelerator.num_processes)[accelerator.process_index]
 
 
-def _mean(loss: Tensor, accelerator: "Accelerator | None") -> float:
+def mean_loss(loss: Tensor, accelerator: "Accelerator | None") -> float:
     """The loss over the whole batch, whoever computed which part."""
     return loss.item() if accelerator is None else accelerator.reduce(loss, "mean").item()

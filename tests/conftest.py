@@ -6,17 +6,23 @@ os.environ["OMP_NUM_THREADS"] = "1"  # Before torch is imported; notebooks' kern
 
 import subprocess
 import time
+from collections.abc import Iterator
 from queue import Empty
 
 import nbval.plugin
 import pytest
-import torch
 from nbval.kernel import RunningKernel, start_new_kernel
-from nbval.plugin import IPyNbCell
+from nbval.plugin import IPyNbCell, IPyNbFile
 
-from course.authoring.execute import kernel_environment, without_addresses
+from course.authoring.execute import ADDRESS, NO_ADDRESS, kernel_environment
 
-torch.set_num_threads(1)
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread() -> None:
+    """Sums come out the same, and tests that run side by side do not fight for cores."""
+    import torch  # Here, because a run over notebooks alone does without it.
+
+    torch.set_num_threads(1)
 
 
 class KernelDiedError(Exception):
@@ -64,28 +70,29 @@ class GuardedKernel(RunningKernel):
                 return
 
 
-class GuardedCell(IPyNbCell):
-    """nbval's cell that also fails where the kernel says so without raising: a failed magic."""
-
-    def runtest(self) -> None:
-        try:
-            super().runtest()
-        except KernelDiedError:
-            self.raise_cell_error("The kernel died while it ran this cell.")
-        if self.parent.kernel.status != "ok" and not self.options["check_exception"]:
-            printed = "".join(out.text for out in self.test_outputs if out.get("name") == "stderr")
-            self.raise_cell_error("The kernel reports that this cell failed.", printed)
-
-    def sanitize(self, s: object) -> object:
-        s = super().sanitize(s)
-        return without_addresses(s) if isinstance(s, str) else s
-
-
 def pytest_configure(config: pytest.Config) -> None:
     nbval.plugin.RunningKernel = GuardedKernel
-    nbval.plugin.IPyNbCell = GuardedCell
     notebooks = config.getoption("nbval") or config.getoption("nbval_lax")
     if notebooks and config.getoption("dist", "no") not in ("no", "loadfile"):
         raise pytest.UsageError(
             "A notebook's cells must run in one process: with pytest-xdist, add --dist loadfile."
         )
+
+
+def pytest_collectstart(collector: pytest.Collector) -> None:
+    if isinstance(collector, IPyNbFile):
+        collector.sanitize_patterns[ADDRESS] = NO_ADDRESS
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """A cell also fails where the kernel says so without raising: nbval passes a failed magic."""
+    if not isinstance(item, IPyNbCell):
+        return (yield)
+    try:
+        yield
+    except KernelDiedError:
+        item.raise_cell_error("The kernel died while it ran this cell.")
+    if item.parent.kernel.status != "ok" and not item.options["check_exception"]:
+        printed = "".join(out.text for out in item.test_outputs if out.get("name") == "stderr")
+        item.raise_cell_error("The kernel reports that this cell failed.", printed)

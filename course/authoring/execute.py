@@ -17,6 +17,9 @@ from course.errors import CourseError
 WIDGET = "application/vnd.jupyter.widget-view+json"
 CELL_TIMEOUT = 300  # seconds
 
+# A memory address, as in <object at 0x7f3c…>, and what stands for all of them.
+ADDRESS, NO_ADDRESS = r"\bat 0x[0-9a-fA-F]+", "at 0x0"
+
 
 def run(nb: NotebookNode, lesson: str, root: Path) -> NotebookNode:
     """A copy of a solved notebook, executed in `solutions` with one thread, as the tests do.
@@ -33,7 +36,6 @@ def run(nb: NotebookNode, lesson: str, root: Path) -> NotebookNode:
         resources={"metadata": {"path": str(root / "solutions")}},
         on_cell_start=lambda cell, cell_index: reached.append(cell_index),
         record_timing=False,
-        store_widget_state=False,
         coalesce_streams=True,
         extra_arguments=["--IPKernelApp.log_level=ERROR"],
     )
@@ -56,11 +58,6 @@ def kernel_environment() -> dict[str, str]:
     return {**kept, "OMP_NUM_THREADS": "1"}
 
 
-def without_addresses(text: str) -> str:
-    """A text whose memory addresses, as in <object at 0x7f…>, are all the same."""
-    return re.sub(r"\bat 0x[0-9a-fA-F]+", "at 0x0", text)
-
-
 def _clean(outputs: list[NotebookNode]) -> list[NotebookNode]:
     """The outputs without widgets, which are dead without their kernel, and without addresses."""
     alive = [out for out in outputs if WIDGET not in out.get("data", {})]
@@ -68,12 +65,12 @@ def _clean(outputs: list[NotebookNode]) -> list[NotebookNode]:
 
 
 def _each_text(value: object) -> object:
-    """`without_addresses` of every text in an output; pictures hold no address."""
+    """An output with the addresses in its texts made equal; pictures hold none."""
     if isinstance(value, dict):
         return {k: v if k.startswith("image/") else _each_text(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_each_text(item) for item in value]
-    return without_addresses(value) if isinstance(value, str) else value
+    return re.sub(ADDRESS, NO_ADDRESS, value) if isinstance(value, str) else value
 
 
 def _refuse_this_machine(outputs: list[NotebookNode], where: str, root: Path) -> None:

@@ -132,9 +132,9 @@ def _fill(
     if shown:
         cell.source = exercises.solution(shown, root)
         return
+    cell.source = exercise_text(name, stub, lines)
     _require_check(name, following)
     assert following is not None
-    cell.source = exercise_text(name, stub, lines)
     cell.metadata["nbgrader"] = _nbgrader(name.replace(".", "-"), solution=True)
     following.metadata["nbgrader"] = _nbgrader(name.replace(".", "-") + "-check", solution=False)
 

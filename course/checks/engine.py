@@ -36,15 +36,16 @@ def give_weights(module: Any, reference: type[nn.Module], settings: Inputs) -> n
     if not isinstance(module, nn.Module):
         raise Unusable(f"{reference.__name__} must stay a class of its own: an nn.Module.")
     generator = torch.Generator().manual_seed(0)
+    given, mine = reference(**settings).state_dict(), module.state_dict()
+    # Over √(inputs a weight has), so that no output grows with the size of the layer.
     weights = {
-        key: torch.randn(x.shape, generator=generator) / max(1, x[0].numel()) ** 0.5
-        for key, x in reference(**settings).state_dict().items()
+        key: torch.randn(x.shape, generator=generator) / x[0].numel() ** 0.5
+        for key, x in given.items()
     }
-    mine = module.state_dict()
     if missing := [key for key in weights if key not in mine]:
         raise Unusable(f"Your {reference.__name__} has no weight `{missing[0]}`: keep `__init__`.")
-    if unlike := [key for key in mine if key not in weights or mine[key].shape != weights[key].shape]:
-        raise Unusable(f"The weight `{unlike[0]}` is not as it was given: keep `__init__`.")
+    if unlike := [key for key, x in mine.items() if key not in given or x.shape != given[key].shape]:
+        raise Unusable(f"The weight `{unlike[0]}` is not one of those given: keep `__init__`.")
     module.load_state_dict(weights)
     return module
 

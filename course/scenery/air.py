@@ -144,7 +144,7 @@ def birds(pixels: Array, light: Light, rng: np.random.Generator) -> None:
 @lru_cache(maxsize=32)
 def _wobble(size: int, variant: int) -> np.ndarray:
     """Flat indices of the pixel each pixel takes its colour from: (s·s,)."""
-    reach = 0.010 * size
+    reach = 0.0065 * size
     dy = (np.roll(_sized("dapple", size), variant * size // 5, 0) - 0.5) * reach
     dx = (np.roll(_sized("dapple", size), variant * size // 3 + size // 2, 1) - 0.5) * reach
     y = np.clip(np.rint(np.arange(size)[:, None] + dy), 0, size - 1).astype(np.int32)
@@ -157,7 +157,7 @@ def brush(pixels: Array, rng: np.random.Generator) -> Array:
     size = len(pixels)
     out = pixels.reshape(-1, 3)[_wobble(size, int(rng.integers(4)))].reshape(size, size, 3)
     ridges = field("stone", size, rng) + 0.7 * field("grain", size, rng)
-    out *= (1 + 0.115 * (ridges - 0.85))[..., None]
+    out *= (1 + 0.10 * (ridges - 0.85))[..., None]
     return out
 
 

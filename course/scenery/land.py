@@ -11,39 +11,55 @@ ROCK = rgb(0.42, 0.42, 0.46)
 SNOW = rgb(0.94, 0.96, 1.0)
 
 
-def _periodic_ridge(cols: int, rough: float, seed: int) -> Array:
-    rng = np.random.default_rng([seed, 11])
-    waves = np.arange(2, 80)
-    x = np.arange(cols)[:, None] / cols
-    phase = rng.random(len(waves)) * 2 * np.pi
-    wave = np.abs(np.sin(np.pi * waves * x + phase)) * rng.uniform(0.4, 1, len(waves))
-    curve = -(wave * waves**-rough).sum(1)
-    return ((curve - curve.min()) / np.ptp(curve)).astype(np.float32)
+RANGES = {"peaks": (11, 0.10, 0.45, 1.05), "range": (15, 0.35, 0.70, 1.55)}
 
 
 @makes("range", "peaks", variants=5)
 def _range(kind: str, variant: int) -> Stamp:
-    """Mountains that repeat in x: faces lit from the left, snow high up, haze at the foot."""
-    rows, cols = 320, 1536
-    ridge = _periodic_ridge(cols, 1.15 if kind == "peaks" else 1.3, variant + 3)
-    top = 0.03 + (0.75 if kind == "peaks" else 0.6) * (1 - ridge)
+    """Mountains that repeat in x, the high ones behind; lit from the left, haze at the foot."""
+    rows, cols = 288, 1344
+    count, high, low, wide = RANGES[kind]
+    rng = np.random.default_rng([950, variant, count])
+    cover, shade = np.zeros((2, rows, cols), dtype=np.float32)
+    summits = np.sort(rng.uniform(high, low, count)) + np.linspace(0, 0.12, count)
+    spread = rng.permutation(count) / count + rng.uniform(-0.3, 0.3, count) / count
+    cold = np.zeros_like(cover)
+    for summit, x in zip(summits, spread, strict=True):
+        _peak((cover, shade, cold), float(x), float(summit), wide * rng.uniform(0.8, 1.2), rng)
     y = ((np.arange(rows) + 0.5) / rows)[:, None].astype(np.float32)
-    depth = np.maximum(y - top[None, :], 0)
-    wander = np.tile(tile("folds"), (1, 3))[:rows] - 0.5
-    grain = np.tile(tile("stone"), (1, 3))[:rows] - 0.5
-    # A face is lit where the ridge above it rises to the right; the border between lit and
-    # shaded faces wanders on its way down, which is what makes spurs and gullies.
-    slope = np.gradient(np.convolve(np.tile(ridge, 3), np.ones(9) / 9, "same")[cols:-cols]) * cols
-    along = np.arange(cols)[None, :] + (0.75 * wander * np.sqrt(depth) - 0.18 * depth) * rows
-    facing = slope.astype(np.float32)[along.astype(int) % cols]
-    shade = np.clip(0.46 + 0.42 * np.tanh(facing / 3) + 0.75 * wander + 0.35 * grain, 0, 1)
-    line = 0.30 + 0.10 * variant
-    cold = smoothstep(0.06, -0.06, y - line + 0.40 * wander + 0.22 * grain + 0.16 * (shade - 0.5))
-    alpha = smoothstep(-0.004, 0.004, y - top[None, :])
-    mist = smoothstep(0.25, 1.05, y) * 0.8
-    covers = [(1 - cold) * (1 - mist), cold * (1 - mist), mist + 0 * cold]
-    maps = [alpha * c * part for c in covers for part in (1 - shade, shade)]
+    mist = smoothstep(0.45, 1.08, y) * 0.85
+    parts = [(1 - cold) * (1 - mist), cold * (1 - mist), mist + 0 * cold]
+    maps = [cover * part * s for part in parts for s in (1 - shade, shade)]
     return Stamp((np.stack(maps, -1) * 255 + 0.5).astype(np.uint8), ("rock", "snow", "mist"))
+
+
+def _peak(
+    maps: tuple[Array, Array, Array], x: float, summit: float, wide: float, rng: np.random.Generator
+) -> None:
+    """One mountain: a crest that zigzags down towards us, a lit and a shaded flank, spurs on both."""
+    cover, shade, cold = maps
+    rows, cols = cover.shape
+    half = int(min(rows * (1 - summit) * wide * 1.25, cols / 2 - 1))
+    take = (round(x * cols) + np.arange(-half, half)) % cols
+    down = np.maximum((np.arange(rows)[:, None] + 0.5) / rows - summit, 1e-4).astype(np.float32)
+    roll = rng.integers(512, size=3)
+    folds, grain, fine = (
+        np.tile(np.roll(tile(name), k, (0, 1)), (1, 4))[:rows, : 2 * half] - 0.5
+        for name, k in zip(("folds", "stone", "grain"), roll, strict=True)
+    )
+    crest = (folds[:, half : half + 1] * 1.3 + 0.10) * np.sqrt(down) * 0.22 * rows
+    off = (np.arange(-half, half)[None, :] - crest) / rows
+    angle = off / (down * wide)
+    edge = np.abs(np.arange(-half, half)[None, :] / rows / (down * wide) + 0.25 * folds + 0.18 * fine)
+    inside = smoothstep(1.03, 0.97, edge) * (down > 2e-4)
+    spur = (angle * 2.6 + 1.5 * folds + 0.5 * fine + rng.random()) % 1
+    flank = smoothstep(0.06, -0.06, angle + 0.12 * grain)
+    lit = 0.16 + 0.50 * flank + 0.40 * smoothstep(0.85, 0.25, spur) + 0.22 * grain
+    line = rng.uniform(0.05, 0.16) + max(0.0, 0.52 - summit) * 0.75
+    white = smoothstep(0.05, -0.05, down - line + 0.34 * folds + 0.16 * grain + 0.14 * (spur - 0.5))
+    for plane, value in ((shade, np.clip(lit, 0, 1)), (cold, white)):
+        plane[:, take] += inside * (value - plane[:, take])
+    cover[:, take] = np.maximum(cover[:, take], inside)
 
 
 def hill(

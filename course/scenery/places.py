@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from course.scenery import air, buildings, land, sky, trees, water
-from course.scenery.fields import Array
+from course.scenery.fields import Array, field, floor, smoothstep
 from course.scenery.light import Colour, Light, mix, rgb
 from course.scenery.stamps import glow, palette, press, press_strip, shadow
 from course.scenery.world import Attributes
@@ -54,7 +54,7 @@ def paint_sky(stage: Stage, horizon: float) -> None:
     cover = {"clear": 0.0, "cloudy": 0.62, "misty": 0.25, "rainy": 0.85, "snowy": 0.72}
     amount = cover[str(has["weather"])]
     rng = stage.rng("clouds")
-    wisps = 0.0 if has["time_of_day"] == "night" else rng.uniform(0.1, 0.3)
+    wisps = 0.0 if has["time_of_day"] == "night" else rng.uniform(0.02, 0.17)
     sky.clouds(s, light, horizon, max(amount * rng.uniform(0.9, 1.1), wisps), 0.3, rng)
     if has["celestial"] == "full moon" and stage.orb:
         glow(s, stage.orb, 0.09, light.orb * np.float32(0.55))
@@ -90,10 +90,11 @@ def treeline(stage: Stage, kind: str, base: float, height: float, haze: float, l
     """A far edge of a wood."""
     rng = stage.rng(layer)
     name = "line of " + kind
-    colours = trees.leaf_colours(_species(kind), str(stage.has["season"]), rng)
-    variant = int(rng.integers(3))
-    table = palette(name, variant, colours, stage.light, haze)
-    press_strip(stage.pixels, name, variant, base, height, table, rng)
+    for scale in (1.0, 0.75)[: 2 if kind in ("autumn", "cherry") else 1]:
+        colours = trees.leaf_colours(_species(kind), str(stage.has["season"]), rng)
+        variant = int(rng.integers(3))
+        table = palette(name, variant, colours, stage.light, haze)
+        press_strip(stage.pixels, name, variant, base, height * scale, table, rng)
 
 
 def _species(kind: str) -> str:
@@ -152,13 +153,7 @@ def foreground(stage: Stage, kind: str, rows: list[tuple[float, float]], layer: 
     """Rows of grass or flowers at (base, height), nearer ones darker at the root."""
     rng = stage.rng(layer)
     blade = trees.GREENS[str(stage.has["season"])][0]
-    pairs = (
-        (rgb(0.92, 0.20, 0.20), rgb(0.98, 0.95, 0.90)),
-        (rgb(0.62, 0.38, 0.82), rgb(0.98, 0.84, 0.30)),
-        (rgb(0.98, 0.96, 0.92), rgb(0.95, 0.55, 0.70)),
-        (rgb(0.96, 0.80, 0.22), rgb(0.32, 0.45, 0.90)),
-    )
-    petal, petal2 = pairs[int(rng.integers(4))]
+    petal, petal2 = petals(stage)
     colours = {"blade": blade, "petal": petal, "petal2": petal2, "heart": rgb(0.95, 0.75, 0.2)}
     for base, height in rows:
         variant = int(rng.integers(3))
@@ -213,7 +208,7 @@ def winter(stage: Stage) -> None:
 def _trodden(stage: Stage, x: float, base: float) -> None:
     """A path trodden through the snow to the door."""
     size = len(stage.pixels)
-    path = water.river_mask(size, base, 0.10, 0.13, x - 0.1)[..., None]
+    path = water.river_mask(size, base, 0.13, x - 0.08, stage.rng("path"))[..., None]
     stage.pixels *= 1 - path * (rgb(0.20, 0.17, 0.10))
 
 
@@ -227,18 +222,19 @@ def blossom(stage: Stage) -> None:
     treeline(stage, "cherry", horizon + 0.02, rng.uniform(0.10, 0.14), 0.5, "far trees")
     if has["building"] == "pagoda":
         roof = (rgb(0.24, 0.30, 0.36), rgb(0.36, 0.26, 0.24))[int(rng.integers(2))]
-        at = (rng.uniform(0.58, 0.8), horizon + 0.05)
-        building(stage, "pagoda", 0, at, rng.uniform(0.32, 0.42), 0.12, roof=roof)
+        at = (rng.uniform(0.3, 0.72), horizon + 0.06)
+        building(stage, "pagoda", 0, at, rng.uniform(0.33, 0.40), 0.06, roof=roof)
         if has["lit_windows"]:
             glow(s, (at[0], at[1] - 0.12), 0.22, rgb(1.0, 0.6, 0.25) * np.float32(0.4 * (0.4 + light.dark)))
     treeline(stage, "cherry", horizon + 0.04, rng.uniform(0.11, 0.15), 0.25, "near trees")
     meadow_ground(stage, horizon)
     _petal_carpet(stage, horizon)
     if has["water"] == "river":
-        mask = water.river_mask(len(s), horizon + 0.02, rng.uniform(-0.16, 0.16), rng.uniform(0.26, 0.36), rng.uniform(0.42, 0.58))
-        water.river(s, horizon + 0.02, mask, light, rgb(0.16, 0.34, 0.42), stage.rng("river"))
+        bend = stage.rng("bend")
+        mask = water.river_mask(len(s), horizon + 0.03, rng.uniform(0.24, 0.32), rng.uniform(0.4, 0.6), bend)
+        water.river(s, horizon + 0.03, mask, light, rgb(0.16, 0.34, 0.42), stage.rng("river"))
         if stage.orb:
-            water.glitter(s, horizon + 0.02, stage.orb[0], light, stage.rng("glitter"), mask)
+            water.glitter(s, horizon + 0.03, stage.orb[0], light, stage.rng("glitter"), mask)
     if has["bridge"]:
         table = palette("bridge", 0, buildings.COLOURS, light, 0.08)
         press(s, "bridge", 0, (0.5, horizon + rng.uniform(0.20, 0.26)), 0.17, table, stretch=1.2)
@@ -254,8 +250,6 @@ def _petal_carpet(stage: Stage, horizon: float) -> None:
     """Fallen petals under the trees."""
     size = len(stage.pixels)
     top = round(horizon * size)
-    from course.scenery.fields import floor, smoothstep
-
     rng = stage.rng("carpet")
     dabs, patches = floor("leaf", size - top, size, rng), floor("drift", size - top, size, rng)
     cover = smoothstep(0.55, 0.75, dabs * 0.6 + patches * 0.55)[..., None]
@@ -280,10 +274,10 @@ def _lantern_strings(stage: Stage) -> None:
     paper = rgb(1.0, 0.34, 0.20) if rng.random() < 0.65 else rgb(1.0, 0.62, 0.25)
     bright = paper * np.float32(0.80 + 0.25 * dark)
     for k in range(2):
-        left, right, sag = rng.uniform(0.02, 0.2), rng.uniform(0.02, 0.2), rng.uniform(0.10, 0.2)
+        left, right, sag = rng.uniform(-0.02, 0.10), rng.uniform(-0.02, 0.10), rng.uniform(0.04, 0.10)
         count, scale = 7 + k, 0.048 + 0.022 * k
         for u in (np.arange(count) + 0.5) / count:
-            y = left + (right - left) * u + sag * 4 * u * (1 - u) + 0.05 + 0.04 * k
+            y = left + (right - left) * u + sag * 4 * u * (1 - u) + 0.03 + 0.05 * k
             at = (float(u), float(y))
             glow(stage.pixels, at, scale * 2.2, paper * np.float32(0.15 + 0.6 * dark))
             table = palette("lantern", k, {"litpaper": bright, "beam": rgb(0.2, 0.12, 0.1)}, stage.light)
@@ -484,8 +478,6 @@ def _headland(
     stage: Stage, base: float, rise: float, x0: float, reach: float, haze: float, layer: str
 ) -> Array:
     """Land that runs into the sea from the right: its top is y at each column (s,)."""
-    from course.scenery.fields import field, smoothstep
-
     pixels, light, rng = stage.pixels, stage.light, stage.rng(layer)
     size = len(pixels)
     x = sky.widths(size)[0]
@@ -516,6 +508,7 @@ def _lighthouse(stage: Stage, horizon: float, rng: np.random.Generator) -> None:
     top = _headland(stage, base, rng.uniform(0.15, 0.20), x0, 0.22, 0.05, "near headland")
     x, height = x0 + rng.uniform(0.2, 0.28), rng.uniform(0.34, 0.42)
     foot = float(top[min(int(x * len(top)), len(top) - 1)]) + 0.02
+    height = min(height, (foot - 0.04) / 1.05)
     variant = int(rng.integers(2))
     dark = light.dark > 0.3
     lit = buildings.COLOURS["lit"] if dark else rgb(0.75, 0.8, 0.85) * light.sun
@@ -574,7 +567,8 @@ def _scatter(stage: Stage, kind: str, crest: Array, count: int, height: float, h
 
 def _meadow_river(stage: Stage, top: float) -> None:
     rng = stage.rng("river")
-    mask = water.river_mask(len(stage.pixels), top, rng.uniform(-0.22, 0.22), rng.uniform(0.18, 0.26), rng.uniform(0.4, 0.6))
+    wide, at = rng.uniform(0.17, 0.25), rng.uniform(0.35, 0.65)
+    mask = water.river_mask(len(stage.pixels), top, wide, at, rng)
     water.river(stage.pixels, top, mask, stage.light, rgb(0.16, 0.36, 0.48), rng)
     if stage.orb:
         water.glitter(stage.pixels, top, stage.orb[0], stage.light, rng, mask)
@@ -597,14 +591,55 @@ def meadow(stage: Stage) -> None:
     meadow_ground(stage, horizon + 0.085)
     if has["water"] == "river":
         _meadow_river(stage, horizon + 0.09)
-    rows = [(0.74, 0.028), (0.80, 0.04), (0.87, 0.055), (0.95, 0.08), (1.05, 0.12)]
-    near = rows if has["water"] == "none" else rows[3:]
+    if has["flowers"]:
+        _bloom(stage, horizon + 0.10)
+    if has["trees"] == "leafy":
+        _bushes(stage, horizon + 0.10)
+    rows = [(0.86, 0.05), (0.95, 0.085), (1.06, 0.14)]
+    near = rows if has["water"] == "none" else rows[1:]
     foreground(stage, "flowers" if has["flowers"] else "grass", near, "grass")
     if has["trees"] == "leafy" and rng.random() < 0.7:
         x = float(rng.choice([0.02, 0.14, 0.88, 1.0]))
         wood(stage, "leafy", [(x, rng.uniform(0.84, 0.95), rng.uniform(0.5, 0.68))], "front tree")
     if has["time_of_day"] == "day":
         air.birds(s, light, stage.rng("birds"))
+
+
+PETALS = (
+    (rgb(0.92, 0.20, 0.20), rgb(0.98, 0.95, 0.90)),
+    (rgb(0.62, 0.38, 0.82), rgb(0.98, 0.84, 0.30)),
+    (rgb(0.98, 0.96, 0.92), rgb(0.95, 0.55, 0.70)),
+    (rgb(0.96, 0.80, 0.22), rgb(0.32, 0.45, 0.90)),
+)
+
+
+def petals(stage: Stage) -> tuple[Colour, Colour]:
+    """The two colours of this scene's wild flowers."""
+    return PETALS[int(stage.rng("petals").integers(len(PETALS)))]
+
+
+def _bloom(stage: Stage, top: float) -> None:
+    """Drifts of far flowers: flecks of two colours that gather in patches."""
+    size, rng = len(stage.pixels), stage.rng("bloom")
+    start = round(top * size)
+    patches = floor("drift", size - start, size, rng)
+    for colour in petals(stage):
+        dabs = floor("leaf", size - start, size, rng)
+        cover = smoothstep(0.62, 0.74, 0.62 * dabs + 0.40 * patches)[..., None]
+        lit = colour * mix(stage.light.shade, stage.light.sun, 0.8)
+        stage.pixels[start:] += 0.85 * cover * (lit - stage.pixels[start:])
+
+
+def _bushes(stage: Stage, top: float) -> None:
+    """Bushes about the middle distance."""
+    rng = stage.rng("bushes")
+    for x, u, v in sorted(rng.random((6, 3)).tolist(), key=lambda spot: spot[1]):
+        base, height = top + 0.12 * u, (0.035 + 0.05 * u) * (0.7 + 0.6 * v)
+        variant = int(rng.integers(5))
+        colours = trees.leaf_colours("leafy", str(stage.has["season"]), rng)
+        shadow(stage.pixels, (x + 0.02, base), height * 1.1, height * 0.2, 0.5)
+        table = palette("bush", variant, colours, stage.light, 0.25 * (1 - u))
+        press(stage.pixels, "bush", variant, (x, base), height, table)
 
 
 def _meadow_building(stage: Stage, crest: Array, rng: np.random.Generator) -> None:

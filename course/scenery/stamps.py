@@ -110,22 +110,27 @@ def stamp(kind: str, variant: int) -> Stamp:
     return maker(kind, variant % variants)
 
 
-def steps(height: float) -> float:
-    """A height rounded to one of eight sizes an octave, so that resized stamps are shared."""
-    return float(2 ** (np.round(np.log2(height) * 8) / 8))
+def steps(height: float, octave: int = 8) -> float:
+    """A height rounded to so many sizes an octave, so that resized stamps can be shared."""
+    return float(2 ** (np.round(np.log2(height) * octave) / octave))
+
+
+def shrunk(maps: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
+    """Maps resampled: (h, w, k) -> (rows, cols, k)."""
+    planes = [Image.fromarray(np.ascontiguousarray(maps[..., k])) for k in range(maps.shape[2])]
+    way = Image.Resampling.BILINEAR
+    return np.stack([np.asarray(p.resize((cols, rows), way, reducing_gap=2.0)) for p in planes], -1)
 
 
 @lru_cache(maxsize=1500)
 def _pressed(kind: str, variant: int, rows: int, stretch: float) -> tuple[Array, Array]:
-    """A stamp at that height in pixels: coverage (rows, cols, 2m) and 1 − α (rows, cols, 1)."""
     maps = stamp(kind, variant).maps
     return _resampled(maps, rows, max(1, round(rows * stretch * maps.shape[1] / maps.shape[0])))
 
 
 def _resampled(maps: NDArray[np.uint8], rows: int, cols: int) -> tuple[Array, Array]:
-    planes = [Image.fromarray(np.ascontiguousarray(maps[..., k])) for k in range(maps.shape[2])]
-    box = Image.Resampling.BILINEAR
-    small = np.stack([np.asarray(p.resize((cols, rows), box)) for p in planes], -1)
+    """Coverage maps at another size, and 1 − α: (rows, cols, 2m), (rows, cols, 1)."""
+    small = shrunk(maps, rows, cols)
     cover = small.astype(np.float32) / 255
     return cover, 1 - np.clip(cover.sum(-1, keepdims=True), 0, 1)
 
@@ -189,7 +194,7 @@ def blend(
     region += paint
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=400)
 def _strip(kind: str, variant: int, rows: int, cols: int) -> tuple[Array, Array]:
     return _resampled(stamp(kind, variant).maps, rows, cols)
 
@@ -210,7 +215,7 @@ def press_strip(
     The strip's bottom lies at y = base, its period is `width` picture widths, its phase random.
     """
     size, shift = len(pixels), rng.random()
-    rows, cols = max(2, round(steps(height) * size)), round(width * size)
+    rows, cols = max(2, round(steps(height, 4) * size)), round(steps(width, 4) * size)
     cover, clear = _strip(kind, variant, rows, cols)
     take = (np.arange(size) + round(shift * cols)) % cols
     top = round(base * size) - rows

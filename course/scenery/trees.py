@@ -4,7 +4,7 @@ import numpy as np
 
 from course.scenery.fields import Array
 from course.scenery.light import Colour, rgb
-from course.scenery.stamps import Stamp, Stencil, makes, stamp
+from course.scenery.stamps import Stamp, Stencil, makes, shrunk, stamp
 
 LEAVES = ("trunk", "leaf", "accent")
 PINES = ("trunk", "leaf", "snow")
@@ -48,8 +48,10 @@ def _pine(kind: str, variant: int) -> Stamp:
     rng, middle, snowy = pen.rng, 0.31, "snow" in kind
     spread = rng.uniform(0.20, 0.29)
     pen.box(middle - 0.014, 0.86, middle + 0.014, 1.0, "trunk", 0.3)
-    for level in np.linspace(0.94, 0.03, 26):
-        width = spread * (level - 0.01) ** 0.85 * rng.uniform(0.8, 1.1)
+    core = [(middle, 0.05), (middle + spread * 0.55, 0.95), (middle - spread * 0.55, 0.95)]
+    pen.shape(core, "leaf", 0.12)
+    for level in np.linspace(0.95, 0.03, 30):
+        width = spread * (level - 0.01) ** 0.85 * rng.uniform(0.75, 1.12)
         for side in rng.permutation(np.linspace(-1, 1, 13)):
             _bough(pen, middle, level, width, float(side), snowy)
     pen.stroke([(middle, 0.0), (middle, 0.06)], 0.008, "leaf", 0.6)
@@ -65,7 +67,11 @@ def _bough(
     root = (middle + sign * length * 0.3, level - 0.02)
     tip = (middle + sign * length, level + droop * abs(side) + rng.uniform(-0.01, 0.01))
     shade = 0.42 - 0.38 * side + rng.normal() * 0.12 - 0.15 * (1 - abs(side))
-    pen.stroke([root, tip], 0.016, "leaf", shade)
+    pen.stroke([root, tip], 0.013, "leaf", shade)
+    for u in rng.random(4):
+        x, y = root[0] + u * (tip[0] - root[0]), root[1] + u * (tip[1] - root[1])
+        end = (x + sign * rng.uniform(0.0, 0.022), y + rng.uniform(0.008, 0.030))
+        pen.stroke([(x, y), end], 0.006, "leaf", shade + rng.normal() * 0.16)
     if snowy and rng.random() < 0.62:
         lift = -0.012
         start = (root[0] * 0.5 + tip[0] * 0.5, (root[1] + tip[1]) / 2 + lift)
@@ -74,20 +80,18 @@ def _bough(
 
 def _branches(
     pen: Stencil, x: float, y: float, angle: float, length: float, width: float, depth: int
-) -> list[tuple[float, float]]:
-    """A limb and what grows on it; returns where its twigs end."""
+) -> None:
+    """A limb and what grows on it."""
     bend = angle + pen.rng.normal() * 0.12
     end = (x + np.sin(bend) * length, y - np.cos(bend) * length)
     pen.stroke([(x, y), end], width, "trunk", 0.45 - 0.4 * np.sin(bend))
-    if depth == 0:
-        return [end]
-    ends = []
-    for turn in pen.rng.uniform(0.25, 0.65, 2) * (-1, 1):
-        ends += _branches(pen, *end, bend + turn, length * 0.72, width * 0.62, depth - 1)
-    return ends
+    for turn in pen.rng.uniform(0.25, 0.65, 2) * (-1, 1) if depth else ():
+        _branches(pen, *end, bend + turn, length * 0.72, width * 0.62, depth - 1)
 
 
-def _foliage(pen: Stencil, blobs: Array, count: int, size: float, accent: float) -> None:
+def _foliage(
+    pen: Stencil, blobs: Array, count: int, size: float, accent: float, bright: float
+) -> None:
     """Dabs over round clumps (x, y, r), from the shaded lower right to the sunlit upper left."""
     rng = pen.rng
     which = rng.integers(len(blobs), size=count)
@@ -96,61 +100,62 @@ def _foliage(pen: Stencil, blobs: Array, count: int, size: float, accent: float)
     x, y = blobs[which, 0] + dx * blobs[which, 2], blobs[which, 1] + dy * blobs[which, 2] * 0.85
     top, bottom = blobs[:, 1].min() - 0.1, blobs[:, 1].max() + 0.1
     height = (bottom - y) / (bottom - top)
-    light = 0.5 * (-0.62 * dx - 0.78 * dy) + 0.55 * height + rng.normal(size=count) * 0.10
+    light = 0.42 * (-0.62 * dx - 0.78 * dy) + 0.50 * height + rng.normal(size=count) * 0.13
+    light = bright * (light + 0.14)
     for k in np.argsort(light):
         material = "accent" if rng.random() < accent * (0.4 + light[k]) else "leaf"
         r = size * rng.uniform(0.6, 1.3)
-        pen.dab(x[k], y[k], r, r * rng.uniform(0.55, 0.9), material, light[k] + 0.08)
+        pen.dab(x[k], y[k], r, r * rng.uniform(0.55, 0.9), material, light[k])
 
 
-def _clumps(rng: np.random.Generator, ends: list[tuple[float, float]], radius: float) -> Array:
-    """A clump of leaves about every twig."""
-    points = np.array(ends)
-    radii = radius * rng.uniform(0.7, 1.25, len(points))
-    return np.column_stack([points + rng.normal(size=points.shape) * 0.015, radii])
+def _clumps(rng: np.random.Generator, wide: float, tall: float, count: int, radius: float) -> Array:
+    """Clumps of leaves (x, y, r) filling an uneven crown: a ring of small ones about large ones."""
+    turn = (np.arange(count) + rng.uniform(-0.35, 0.35, count)) / count * 2 * np.pi
+    far = np.where(np.arange(count) % 3 == 0, rng.uniform(0.1, 0.55, count), rng.uniform(0.68, 0.95, count))
+    x = 0.62 + wide * far * np.cos(turn)
+    y = tall + 0.03 + tall * far * np.sin(turn)
+    radii = radius * rng.uniform(0.75, 1.25, count) * (1.25 - 0.45 * far)
+    return np.column_stack([x, np.maximum(y, radii * 0.9), radii])
 
 
-# Trunk width, length of the first limb, spread, clump radius, dabs, dab size, accent share.
+# Trunk width and height, crown half-width and half-height, clumps and their radius, dabs, dab size,
+# share of the accent colour.
 SHAPES = {
-    "leafy": (0.050, 0.30, 0.0, 0.105, 900, 0.019, 0.35),
-    "autumn": (0.046, 0.30, 0.0, 0.105, 900, 0.019, 0.55),
-    "cherry": (0.060, 0.25, 0.15, 0.092, 950, 0.017, 0.75),
-    "oak": (0.120, 0.22, 0.12, 0.110, 1500, 0.017, 0.25),
+    "leafy": (0.050, 0.27, 0.31, 0.33, 30, 0.092, 1900, 0.0130, 0.35),
+    "autumn": (0.044, 0.27, 0.30, 0.33, 30, 0.090, 1900, 0.0130, 0.55),
+    "cherry": (0.060, 0.27, 0.42, 0.30, 30, 0.085, 1900, 0.0120, 0.75),
+    "oak": (0.125, 0.27, 0.48, 0.32, 36, 0.095, 2500, 0.0125, 0.25),
 }
 
 
 @makes("leafy", "autumn", "cherry", "oak", variants=6)
 def _broadleaf(kind: str, variant: int) -> Stamp:
-    """A trunk that forks four times, clumps of leaves at the ends, some limbs showing."""
-    width, limb, lean, radius, dabs, dab, accent = SHAPES[kind]
+    """A trunk that forks and forks again, clumps of leaves about the limbs, some limbs showing."""
+    width, trunk, wide, tall, count, radius, dabs, dab, accent = SHAPES[kind]
     pen = Stencil(320, 1.25, LEAVES, 200 + variant)
-    x, base = 0.62, 0.995
-    flare = width * 0.9
-    crown = base - limb
-    pen.shape(
-        [(x - flare, base), (x - width / 2, base - 0.06), (x - width * 0.4, crown)]
-        + [(x + width * 0.4, crown), (x + width / 2, base - 0.06), (x + flare, base)],
-        "trunk",
-        0.30,
-    )
-    pen.shape(
-        [(x - flare, base), (x - width / 2, base - 0.06), (x - width * 0.4, crown)]
-        + [(x - width * 0.1, crown), (x - width * 0.12, base - 0.05), (x - width * 0.3, base)],
-        "trunk",
-        0.75,
-    )
-    ends: list[tuple[float, float]] = []
-    turns = np.array([-0.75, -0.2, 0.3, 0.8]) * (1 + lean) + pen.rng.normal(size=4) * 0.12
-    for turn in turns:
-        ends += _branches(pen, x, crown + 0.03, float(turn), 0.19, width * 0.5, 2)
-    clumps = _clumps(pen.rng, ends, radius)
-    clumps[:, 1] = np.maximum(clumps[:, 1], clumps[:, 2] * 0.85 + 0.01)
-    _foliage(pen, clumps, dabs, dab, accent)
-    for turn in turns[1:3]:
-        if kind in ("cherry", "oak"):
-            _branches(pen, x, crown + 0.03, float(turn), 0.15, width * 0.38, 1)
-    _foliage(pen, clumps[::2], dabs // 4, dab, accent)
+    fork = (0.62, 0.995 - trunk)
+    clumps = _clumps(pen.rng, wide, tall, count, radius)
+    _foliage(pen, clumps, dabs // 2, dab * 1.3, accent * 0.3, 0.62)
+    _trunk(pen, fork, width)
+    turns = np.array([-0.95, -0.45, 0.05, 0.5, 1.0]) + pen.rng.normal(size=5) * 0.12
+    for turn in turns * (1.0 if wide > 0.35 else 0.6):
+        _branches(pen, *fork, float(turn), 0.17, width * 0.5, 2)
+    _foliage(pen, clumps, dabs, dab, accent, 1.0)
     return pen.stamp("leaf", 0.25)
+
+
+def _trunk(pen: Stencil, fork: tuple[float, float], width: float) -> None:
+    """A trunk flared at the root, its left side in the light."""
+    x, top = fork
+    base, flare = 0.998, width * 0.95
+    left = [(x - flare, base), (x - width * 0.55, base - 0.06), (x - width * 0.42, top - 0.02)]
+    right = [(x + width * 0.42, top - 0.02), (x + width * 0.55, base - 0.06), (x + flare, base)]
+    pen.shape(left + right, "trunk", 0.25)
+    inner = [(x - width * 0.08, top - 0.02), (x - width * 0.15, base - 0.05), (x - width * 0.35, base)]
+    pen.shape(left + inner, "trunk", 0.75)
+    for u in pen.rng.random(14):
+        at = x + width * 0.8 * (u - 0.5)
+        pen.stroke([(at, top), (at * 1.0 + 0.1 * width, base)], 0.006, "trunk", pen.rng.uniform(0.1, 0.8) - 0.3 * u)
 
 
 @makes("bush", variants=5)
@@ -158,7 +163,7 @@ def _bush(kind: str, variant: int) -> Stamp:
     pen = Stencil(120, 1.9, LEAVES, 300 + variant)
     x = pen.rng.uniform(0.35, 1.55, 6)
     radii = pen.rng.uniform(0.2, 0.34, 6) * (1.15 - np.abs(x - 0.95) * 0.7)
-    _foliage(pen, np.column_stack([x, 1.0 - radii * 0.75, radii]), 520, 0.05, 0.4)
+    _foliage(pen, np.column_stack([x, 1.0 - radii * 0.75, radii]), 520, 0.05, 0.4, 1.0)
     return pen.stamp("leaf", 0.2)
 
 
@@ -211,21 +216,15 @@ def _treeline(kind: str, variant: int) -> Stamp:
     materials = stamp(tree, 0).materials
     rows, cols = 128, 1536
     page = np.zeros((rows, cols, 2 * len(materials)), dtype=np.float32)
-    count = 110 if "pine" in kind else 64
+    count = 110 if "pine" in kind else 90
     for height in np.sort(rng.uniform(0.5, 1.0, count))[::-1]:
         maps = stamp(tree, int(rng.integers(6))).maps
-        small = _shrunk(maps[:, :: int(rng.choice([1, -1]))], round(height * rows))
+        small = shrunk(maps, round(height * rows), round(height * rows * maps.shape[1] / maps.shape[0]))
+        small = small.astype(np.float32) / 255
+        if "pine" not in kind:  # their trunks stand hidden in undergrowth
+            small = small[: len(small) * 4 // 5]
         left, down = int(rng.integers(cols)), rows - small.shape[0]
         take = (left + np.arange(small.shape[1])) % cols
         page[down:, take] *= 1 - np.clip(small.sum(-1, keepdims=True), 0, 1)
         page[down:, take] += small
     return Stamp((page * 255 + 0.5).astype(np.uint8), materials)
-
-
-def _shrunk(maps: np.ndarray, rows: int) -> Array:
-    from PIL import Image
-
-    cols = round(rows * maps.shape[1] / maps.shape[0])
-    planes = [Image.fromarray(np.ascontiguousarray(maps[..., k])) for k in range(maps.shape[2])]
-    small = [np.asarray(p.resize((cols, rows), Image.Resampling.BILINEAR)) for p in planes]
-    return np.stack(small, -1).astype(np.float32) / 255

@@ -27,7 +27,7 @@ def mirror(
     v = np.arange(rows, dtype=np.float32)[:, None] / size
     lift = v * squeeze + ripple * (0.02 + 0.22 * v)
     sway = ripple[::-1] * (0.004 + 0.05 * v)
-    y = np.clip(top - 1 - np.abs(lift) * size, 0, max(top - 1, 0)).astype(np.int32)
+    y = np.clip(top - 1 - np.abs(lift) * size, 0, top - 1).astype(np.int32)
     x = np.clip(np.arange(size) + sway * size, 0, size - 1).astype(np.int32)
     image = pixels[y, x]
     near = (v / v[-1, 0])[..., None]
@@ -46,13 +46,18 @@ def lake(pixels: Array, shore: float, light: Light, deep: Colour, rng: np.random
     pixels += 0.4 * line * (light.haze - pixels)
 
 
-def river_mask(size: int, shore: float, bend: float, wide: float, at: float) -> Array:
-    """Where a river winds from the far shore towards the viewer: (s, s) in [0, 1]."""
+def river_mask(
+    size: int, shore: float, wide: float, at: float, rng: np.random.Generator
+) -> Array:
+    """Where a river winds from (at, shore) to the foot of the picture: (s, s) in [0, 1]."""
     v = np.clip((heights(size) - shore) / (1 - shore), 0, 1)
-    middle = at + bend * np.sin(2.6 * v + 0.4) * (0.25 + 0.75 * v)
-    half = wide * (0.10 + 0.95 * v**1.3)
-    inside = smoothstep(1.03, 0.97, np.abs(widths(size) - middle) / half)
-    return inside * (heights(size) > shore)
+    side, phase = rng.choice([-1, 1]), rng.uniform(-0.4, 0.4)
+    swing = np.sin(7.2 * v**0.55 + phase) * v**0.5 * (1.1 - 0.5 * v)
+    middle = at + side * (rng.uniform(0.16, 0.24) * swing + rng.uniform(0.0, 0.35) * v**2)
+    half = wide * (0.05 + 0.95 * v**1.4)
+    bank = 0.35 * (field("dapple", size, rng) - 0.5)
+    inside = smoothstep(1.04, 0.96, np.abs(widths(size) - middle) / half + bank)
+    return (inside * (heights(size) > shore)).astype(np.float32)
 
 
 def river(
@@ -65,10 +70,10 @@ def river(
 ) -> None:
     """Fill the mask with water that mirrors what stands above the far shore, banks darker."""
     top = round(shore * len(pixels))
-    water = mirror(pixels, shore, light, deep, rng, 0.72, 1.0)
-    edge = (mask * (1 - mask) * 4)[top:, :, None]
+    water = mirror(pixels, shore, light, mix(deep, light.middle, 0.35), rng, 0.8, 2.2)
+    bank = np.roll(mask, -max(1, len(pixels) // 90), 0)[top:, :, None]
+    pixels[top:] *= 1 - 0.45 * bank * (1 - mask[top:, :, None])
     pixels[top:] += mask[top:, :, None] * (water - pixels[top:])
-    pixels[top:] *= 1 - 0.45 * edge
 
 
 def sea(
