@@ -95,7 +95,7 @@ t = torch.tensor([0, 0, 1, 2])
 
 print("images:", tuple(x0.shape), "   betas[t]:", tuple(betas[t].shape))
 print("at(betas, t, x0):", tuple(at(betas, t, x0).shape),
-      [round(beta, 2) for beta in at(betas, t, x0).flatten().tolist()])  # fmt: skip
+      [round(beta, 2) for beta in at(betas, t, x0).flatten().tolist()])
 
 # %% [markdown]
 # ### Exercise: one step
@@ -124,7 +124,7 @@ for step in range(250):
     walk.append(x)
 
 steps_shown = [0, 10, 25, 50, 75, 100, 150, 200, 250]
-plots.show(torch.cat([walk[s] for s in steps_shown]), [f"after {s}" for s in steps_shown])
+plots.show(torch.cat([walk[s] for s in steps_shown]), [f"after {s}" for s in steps_shown]);
 # %% [markdown]
 # Why does the walk end in $\mathcal N(0, I)$ and nowhere else? Follow one pixel's mean and variance.
 # Each step multiplies the mean by $\sqrt\alpha$, so it goes to 0. And if the variance is $v$, the
@@ -141,7 +141,7 @@ figure, axis = plt.subplots()
 axis.plot(steps, shrinking.T, color=plots.COLOURS[0])
 axis.plot(steps, growing.T, color=plots.COLOURS[1], linestyle="--")
 axis.set(xlabel="steps", ylabel="a pixel's variance", ylim=(0, 4))
-axis.legend([axis.lines[0], axis.lines[3]], ["shrink, then add noise", "only add noise"])
+axis.legend([axis.lines[0], axis.lines[3]], ["shrink, then add noise", "only add noise"]);
 # %% [markdown]
 # <details><summary><b>Think:</b> MNIST's pixels do not have variance 1. Does it matter?</summary>
 #
@@ -222,12 +222,12 @@ for step in range(20):
     eps = torch.randn(walked.shape, generator=generator)
     walked = forward_step(walked, torch.full((4000,), step), eps, betas)
 jumped = q_sample(copies, torch.full((4000,), 19), torch.randn(copies.shape, generator=generator),
-                  alpha_bars)  # fmt: skip
+                  alpha_bars)
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(7.2, 3.2), layout="constrained")
 for axis, name, measure in zip(axes, ["mean", "standard deviation"], [torch.mean, torch.std],
-                               strict=True):  # fmt: skip
+                               strict=True):
     by_walk, by_jump = measure(walked, dim=0).flatten(), measure(jumped, dim=0).flatten()
     axis.scatter(by_jump, by_walk, s=14)
     axis.axline((by_jump.mean(), by_jump.mean()), slope=1, color="grey", linewidth=0.8)
@@ -299,7 +299,7 @@ for name in schedules:
 left.set(xlabel="t", ylabel=r"$\beta_t$", ylim=(0, 0.1))
 right.set(xlabel="t", ylabel=r"$\bar\alpha_t$, the share of signal")
 right.axhline(0.05, color="grey", linewidth=0.8)
-right.legend()
+right.legend();
 # %%
 for name, curve in curves.items():
     below = int((curve < 0.05).nonzero()[0])
@@ -315,7 +315,7 @@ digit = images[7:8].expand(10, -1, -1, -1)
 noise = torch.randn(1, 1, 28, 28, generator=generator).expand(10, -1, -1, -1)
 rows = [q_sample(digit, ten, noise, curve) for curve in curves.values()]
 plots.show(torch.cat(rows), [f"t = {t}" for t in ten.tolist()] * 2,
-           title="above: linear · below: cosine", size=0.85);  # fmt: skip
+           title="above: linear · below: cosine", size=0.85);
 
 # %% [markdown]
 # ### Move through time yourself
@@ -337,7 +337,7 @@ ipywidgets.interact(
     show_step,
     t=ipywidgets.IntSlider(value=300, min=0, max=999, step=1, continuous_update=False),
     schedule=list(curves),
-);  # fmt: skip
+);
 
 # %% [markdown]
 # ## One number for "how noisy": the SNR
@@ -368,7 +368,7 @@ for name, curve in curves.items():
     print(f"{name:7} SNR falls below 1 at t = {int((snr(curve) < 1).nonzero()[0])}")
 axis.axhline(1, color="grey", linewidth=0.8)
 axis.set(xlabel="t", ylabel="SNR", ylim=(1e-6, 1e5))
-axis.legend()
+axis.legend();
 # %% [markdown]
 # <details><summary><b>Think:</b> the cosine schedule's last share of signal is about 2·10⁻⁹. Why is a
 # value that small a problem for a network that predicts the noise?</summary>
