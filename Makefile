@@ -7,11 +7,13 @@ BIN := $(VENV)/bin
 TORCH ?=
 # One thread a process: the tests run side by side, and threads that wait for each other are slow.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Jupyter does not run as root, in a container say, unless it is told to.
+AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test build benchmarks mutants lint clean
 
 lab: $(VENV)/.lab
-	$(BIN)/python -m jupyter lab notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyter lab $(AS_ROOT) notebooks/00_start_here.ipynb
 
 test: $(VENV)/.dev lint
 	$(ONE_THREAD) $(BIN)/python -m pytest tests -n 2 --dist loadfile

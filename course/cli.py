@@ -1,10 +1,13 @@
 """`python -m course`: look at the set-up, train, sample, and see how far you are."""
 
+import importlib
 import importlib.metadata
-import importlib.util
+import io
 import platform
+import re
 import shutil
 import sys
+import tomllib
 from pathlib import Path
 from typing import Annotated
 
@@ -14,23 +17,36 @@ from course.errors import CourseError
 
 app = typer.Typer(
     add_completion=False,
-    no_args_is_help=True,
     help="A hands-on course on diffusion models.",
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 
 OK, MISSING = "✓", "✗"
-NEEDED = ["torch", "diffusers", "accelerate", "safetensors", "matplotlib", "jupyterlab"]
-NEEDED += ["ipywidgets"]
 SCANNERS = {"zxingcpp": "zxing-cpp", "pyzbar": "pyzbar", "cv2": "opencv-python-headless"}
 GIB_NEEDED = 1.0
+INTERRUPTED = 130  # what shells expect of a command that Ctrl-C ended
+
+# Typer brings click along, or a copy of it under another name: what they raise for a wrong option.
+UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+
+
+@app.callback(invoke_without_command=True)
+def help_by_default(context: typer.Context) -> None:
+    """Print the help where no command is given."""
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
 
 
 @app.command()
 def doctor() -> None:
     """Say what is installed and what is missing. The exit code is 1 where a lesson cannot run."""
-    problems = [*_check_packages(), *_check_files(), *_check_machine()]
+    problems = [*_check_packages(), *_check_disk()]
+    try:
+        problems += [*_check_mnist(), *_check_weights()]
+        _show_gpu()
+    except ImportError as error:
+        problems.append(f"MNIST and the weights were not looked at: {error}.")
     for problem in problems:
         typer.echo(f"{MISSING} {problem}")
     typer.echo("Everything the lessons need is here." if not problems else "See the ✗ above.")
@@ -38,55 +54,93 @@ def doctor() -> None:
 
 
 def _check_packages() -> list[str]:
-    """Print the version of each package that is needed; the ones missing, as problems."""
+    """Print the version of each package that is needed; missing and old ones, as problems."""
     problems = []
     typer.echo(f"{OK} Python {platform.python_version()}")
-    for name in NEEDED:
+    for name, least in needed_packages().items():
         try:
-            typer.echo(f"{OK} {name} {importlib.metadata.version(name)}")
+            version = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             problems.append(f"{name} is not installed: run `pip install .` in the repository.")
+            continue
+        if _numbers(version) < _numbers(least):
+            problems.append(f"{name} {version} is too old: run `pip install '{name}>={least}'`.")
+        else:
+            typer.echo(f"{OK} {name} {version}")
     for module, package in SCANNERS.items():
-        here = importlib.util.find_spec(module) is not None
+        here = _can_import(module)
         typer.echo(f"{OK if here else '·'} scanner {package}{'' if here else ': not installed'}")
     return problems
 
 
-def _check_files() -> list[str]:
-    """Read MNIST and every shipped weights file; what is missing or damaged, as problems."""
+def needed_packages() -> dict[str, str]:
+    """The packages that a learner needs, each with its least version."""
+    project = Path(__file__).parents[1] / "pyproject.toml"
+    if project.is_file():
+        lines = tomllib.loads(project.read_text(encoding="utf-8"))["project"]["dependencies"]
+    else:
+        lines = importlib.metadata.requires("diffusion-course") or []
+    found = (re.fullmatch(r"([\w-]+)>=([\d.]+)", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def _numbers(version: str) -> list[int]:
+    """A version's leading numbers: "2.4.1+cpu" as [2, 4, 1]."""
+    return [int(n) for n in re.match(r"[\d.]*", version)[0].split(".") if n]  # type: ignore[index]
+
+
+def _can_import(module: str) -> bool:
+    """Whether a scanner works: its package may be here and the library that it wraps may not."""
+    try:
+        importlib.import_module(module)
+    except Exception:
+        return False
+    return True
+
+
+def _check_disk() -> list[str]:
+    free = shutil.disk_usage(Path.cwd()).free / 2**30
+    if free < GIB_NEEDED:
+        return [f"Only {free:.1f} GiB of disk are free here: the lessons want {GIB_NEEDED:.0f}."]
+    typer.echo(f"{OK} free disk: {free:.1f} GiB")
+    return []
+
+
+def _check_mnist() -> list[str]:
+    """Read MNIST; a file that is missing or damaged, as a problem."""
     from course.data import mnist
-    from course.weights import available, card, read_weights
+
+    try:
+        mnist("train"), mnist("test")
+    except CourseError as error:
+        return [str(error)]
+    typer.echo(f"{OK} MNIST")
+    return []
+
+
+def _check_weights() -> list[str]:
+    """Read every shipped weights file; those missing or damaged, as problems."""
+    from course.weights import available, read_weights
 
     problems = []
     try:
-        for split, count in (("train", 60_000), ("test", 10_000)):
-            images, _ = mnist(split)  # type: ignore[arg-type]
-            if len(images) != count:
-                problems.append(f"MNIST's {split} split has {len(images)} images, not {count}.")
-        typer.echo(f"{OK} MNIST")
         names = available()
     except CourseError as error:
         return [str(error)]
-    if not names:
-        problems.append("No weights: restore them with `git checkout -- data/weights`.")
     for name in names:
         try:
-            read_weights(name)
-            typer.echo(f"{OK} weights {name} ({card(name)['parameters']:,} parameters)")
+            count = sum(x.numel() for x in read_weights(name).values())
+            typer.echo(f"{OK} weights {name} ({count:,} numbers)")
         except CourseError as error:
             problems.append(str(error))
-    return problems
+    return problems if names else ["No weights: restore them with `git checkout -- data/weights`."]
 
 
-def _check_machine() -> list[str]:
-    """Print the GPU and the free disk; too little of it, as a problem."""
+def _show_gpu() -> None:
     import torch
 
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none, and none is needed"
     typer.echo(f"{OK} GPU: {gpu}")
-    free = shutil.disk_usage(Path.cwd()).free / 2**30
-    typer.echo(f"{OK} free disk: {free:.1f} GiB")
-    return [f"Only {free:.1f} GiB of disk are free here."] if free < GIB_NEEDED else []
 
 
 @app.command()
@@ -94,35 +148,43 @@ def train(
     name: Annotated[str, typer.Argument(help="the weights to train, as in data/weights")],
     out: Annotated[Path | None, typer.Option(help="the run's folder [runs/NAME]")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="instead of the recipe's own")] = None,
-    warm_start: Annotated[bool, typer.Option(help="begin from the shipped weights")] = False,
-    publish: Annotated[bool, typer.Option(help="also replace the shipped weights")] = False,
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="begin from the shipped weights")
+    ] = False,
+    publish: Annotated[
+        bool, typer.Option("--publish", help="also replace the shipped weights")
+    ] = False,
 ) -> None:
-    """Train by the recipe of the shipped weights; go on where an interrupted run stopped."""
+    """Train by the recipe of the shipped weights; go on where an interrupted run stopped.
+
+    In two processes: `accelerate launch --multi_gpu --num_processes 2 -m course train NAME`,
+    without GPUs too.
+    """
     from course.recipes import recipe
     from course.runs import launched_by_accelerate, run
     from course.weights import copy_weights
 
     folder = out or Path("runs") / name
-    path = run(
-        recipe(name),
-        folder,
-        steps=steps,
-        warm_start=warm_start,
-        accelerator=launched_by_accelerate(),
-    )
+    chosen, accelerator = recipe(name), launched_by_accelerate()
+    path = run(chosen, folder, steps=steps, warm_start=warm_start, accelerator=accelerator)
     if path is None:
-        return
-    typer.echo(f"Trained: {path}")
-    if publish:
-        typer.echo(f"Published: {copy_weights(name, folder)}")
+        raise typer.Exit(INTERRUPTED)
+    if accelerator is None or accelerator.is_main_process:
+        typer.echo(f"Trained: {path}")
+        if publish:
+            typer.echo(f"Published: {copy_weights(name, folder)}")
+    if accelerator is not None:
+        accelerator.end_training()
 
 
 @app.command()
 def sample(
     name: Annotated[str, typer.Argument(help="the weights to sample from")] = "mnist-ddpm",
     n: Annotated[int, typer.Option("--n", min=1, help="how many images")] = 64,
-    steps: Annotated[int, typer.Option(min=1, help="network calls, up to 1000")] = 50,
-    seed: Annotated[int, typer.Option(help="the same seed gives the same images")] = 0,
+    steps: Annotated[int, typer.Option(min=1, max=1000, help="network calls for each")] = 50,
+    seed: Annotated[
+        int, typer.Option(min=0, max=2**63 - 1, help="the same seed gives the same images")
+    ] = 0,
     out: Annotated[Path, typer.Option(help="a .png grid, or .npy of float32 in [0, 1]")] = Path(
         "samples.png"
     ),
@@ -132,7 +194,9 @@ def sample(
     if out.suffix not in (".npy", ".png"):
         raise CourseError(f"--out ends in .npy or .png, unlike {out}.")
     from course.generate import generate, save_images
+    from course.weights import check_writable
 
+    check_writable(out)
     save_images(generate(name, n, steps, seed, weights), out)
     typer.echo(f"Saved {n} images: {out}")
 
@@ -142,7 +206,7 @@ def build(
     lessons: Annotated[
         list[str] | None, typer.Argument(help="names, as 02_forward_process")
     ] = None,
-    force: Annotated[bool, typer.Option(help="also where nothing changed")] = False,
+    force: Annotated[bool, typer.Option("--force", help="also where nothing changed")] = False,
 ) -> None:
     """For authors: build the notebooks from `solutions/*.py` (needs `pip install .[teach]`)."""
     try:
@@ -156,34 +220,60 @@ def build(
 @app.command()
 def progress(
     notebooks: Annotated[list[Path] | None, typer.Argument(help="[notebooks/*.ipynb]")] = None,
-    details: Annotated[bool, typer.Option(help="also say what is wrong")] = False,
+    details: Annotated[bool, typer.Option("--details", help="also say what is wrong")] = False,
 ) -> None:
     """Say which exercises of your notebooks are right; the exit code is 1 while some are not."""
-    from course.progress import notebook_progress
+    from course.progress import lesson_notebooks, notebook_progress
 
-    paths = notebooks or sorted(Path("notebooks").glob("*.ipynb"))
-    if not paths:
-        raise CourseError("There are no notebooks here; run this in the repository's folder.")
-    results = [result for path in paths for result in notebook_progress(path)]
+    right, total, unread = 0, 0, []
+    for path in notebooks or lesson_notebooks(Path("notebooks")):
+        try:
+            for result in notebook_progress(path):
+                total, right = total + 1, right + (result.state == "right")
+                _show_result(result.notebook, result.exercise, result.state)
+                for line in result.lines if details else []:
+                    typer.echo(f"    {line}")
+        except CourseError as error:
+            unread.append(str(error))
+    typer.echo(f"{right} of {total} exercises are right.")
+    if unread:
+        raise CourseError(" ".join(unread))
+    raise typer.Exit(0 if right == total else 1)
+
+
+def _show_result(notebook: str, exercise: str, state: str) -> None:
     marks = {"right": OK, "wrong": MISSING, "deleted": "?"}
-    for result in results:
-        typer.echo(f"{marks.get(result.state, '○')} {result.notebook}  {result.exercise}")
-        for line in result.lines if details else []:
-            typer.echo(f"    {line}")
-    right = sum(result.state == "right" for result in results)
-    typer.echo(f"{right} of {len(results)} exercises are right.")
-    if gone := [r.exercise for r in results if r.state == "deleted"]:
-        typer.echo(f"? Deleted: {', '.join(gone)}. `git show HEAD:notebooks/NAME.ipynb` has them.")
-    raise typer.Exit(0 if right == len(results) else 1)
+    restore = f": its cell was deleted; `git show HEAD:notebooks/{notebook}.ipynb` has it"
+    note = restore if state == "deleted" else ""
+    typer.echo(f"{marks.get(state, '○')} {notebook}  {exercise}{note}")
 
 
 def main() -> None:
     """Run the command line; what can be put right is one line, not a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            # A pipe on Windows may not know the ✓.
+            stream.reconfigure(errors="replace")
+    sys.exit(_exit_code())
+
+
+def _exit_code() -> int:
     try:
-        app()
-    except (CourseError, ValueError) as error:
-        typer.echo(f"Error: {error}", err=True)
-        sys.exit(1)
-    except KeyboardInterrupt:
+        code = app(prog_name="python -m course", standalone_mode=False) or 0
+    except UsageError as error:
+        return _fail(error.format_message(), 2)  # type: ignore[attr-defined]
+    except ModuleNotFoundError as error:
+        return _fail(f"{error}; run `pip install .` in the repository.")
+    except (CourseError, ValueError, OSError) as error:
+        return _fail(str(error))
+    except (KeyboardInterrupt, typer.Abort):
+        code = INTERRUPTED
+    if code == INTERRUPTED:
         typer.echo("Interrupted.", err=True)
-        sys.exit(130)
+    return int(code)
+
+
+def _fail(message: str, code: int = 1) -> int:
+    """Say an error in one line; the exit code."""
+    typer.echo(f"Error: {' '.join(message.split())}", err=True)
+    return code

@@ -43,8 +43,8 @@ def data_dir() -> Path:
         if (root / "data" / "mnist").is_dir():
             return root / "data"
     raise CourseError(
-        "The course's `data` folder was not found; work inside a clone of the repository, or set "
-        "COURSE_DATA to the folder."
+        "The course's `data/mnist` was not found; work inside a clone of the repository, restore "
+        "it there with `git checkout -- data`, or set COURSE_DATA to a copy of its `data` folder."
     )
 
 
@@ -65,13 +65,14 @@ def mnist(split: Literal["train", "test"] = "train") -> tuple[Tensor, Tensor]:
 
 def _read_idx(path: Path) -> np.ndarray:
     """One gzipped IDX file as a uint8 array, after its SHA-256 was compared."""
-    restore = (
-        f"Restore it with `git checkout -- data/mnist/{path.name}` in the course's repository."
-    )
+    restore = f"Restore it with `git checkout -- data/mnist/{path.name}` in the repository."
+    if "COURSE_DATA" in os.environ:
+        restore += " (COURSE_DATA chose this folder; unset it to use the repository's.)"
     try:
         packed = path.read_bytes()
     except OSError as error:
-        reason = "is missing" if not path.exists() else f"cannot be read ({error.strerror})"
+        missing = isinstance(error, FileNotFoundError)
+        reason = "is missing" if missing else f"cannot be read ({error.strerror})"
         raise CourseError(f"{path} {reason}. {restore}") from error
     if hashlib.sha256(packed).hexdigest() != MNIST_FILES[path.name]:
         raise CourseError(

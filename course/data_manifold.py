@@ -3,7 +3,6 @@
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 
@@ -57,8 +56,8 @@ def two_nn(r1: Tensor, r2: Tensor, keep: float = 0.9) -> float:
     kept = int(keep * n)
     if kept not in range(1, n):
         raise ValueError(f"keep = {keep} would keep {kept} of {n} points: keep some, not all.")
-    cumulative = torch.arange(1, n + 1).to(log_mu) / n
-    X, Y = log_mu[:kept], -torch.log(1 - cumulative)[:kept]
+    F = torch.arange(1, kept + 1).to(log_mu) / n
+    X, Y = log_mu[:kept], -torch.log(1 - F)
     return (X @ Y / (X @ X)).item()
 
 
@@ -79,7 +78,7 @@ def embed(x: Tensor, dim: int, generator: torch.Generator) -> Tensor:
 
 def sphere(n: int, d: int, generator: torch.Generator) -> Tensor:
     """n points spread evenly over the d-dimensional unit sphere -> (n, d + 1)."""
-    return F.normalize(torch.randn(n, d + 1, generator=generator), dim=1)
+    return torch.nn.functional.normalize(torch.randn(n, d + 1, generator=generator))
 
 
 def swiss_roll(n: int, generator: torch.Generator) -> Tensor:

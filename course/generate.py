@@ -22,11 +22,13 @@ def generate(
     """Draw n images with DDIM. Returns (n, 1, 28, 28) in [−1, 1].
 
     `folder` is a run's, by default that of the shipped weights. Raises CourseError for weights that
-    are not an unconditional MNIST network's, and ValueError for steps outside 1…1000.
+    are not an unconditional MNIST network's, and ValueError for n < 1 or steps outside 1…1000.
     """
-    config = card(name, folder)["config"]
+    config = card(name, folder).get("config", {})
     if "channels" not in config:
         raise CourseError(f"{name!r} does not draw images; mnist-ddpm does.")
+    if n < 1:
+        raise ValueError(f"n is at least 1, not {n}.")
     network = load_weights(UNet(**config), name, folder)
     alpha_bars = alpha_bars_from_betas(cosine_schedule())
     noise = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))

@@ -43,11 +43,17 @@ class Gaussian(NamedTuple):
 
 
 def fit_gaussian(features: Tensor) -> Gaussian:
-    """The sample mean and covariance (divided by n − 1). features: (n, d) with n ≥ 2."""
+    """The sample mean and covariance (divided by n − 1). features: (n, d) with n ≥ 2, finite.
+
+    Raises ValueError for anything else.
+    """
     if features.ndim != 2 or len(features) < 2:
         raise ValueError(f"features is (n, d) with n ≥ 2, not {tuple(features.shape)}.")
+    if not features.isfinite().all():
+        raise ValueError("features holds numbers that are not finite; they have no distance.")
     x = features.double()
-    return Gaussian(x.mean(dim=0), x.T.cov())
+    # Of one variable, cov() is a number.
+    return Gaussian(x.mean(dim=0), torch.atleast_2d(x.T.cov()))
 
 
 def frechet_distance(a: Tensor | Gaussian, b: Tensor | Gaussian) -> float:
@@ -55,8 +61,11 @@ def frechet_distance(a: Tensor | Gaussian, b: Tensor | Gaussian) -> float:
 
     ‖μ_a − μ_b‖² + tr(Σ_a + Σ_b − 2 (Σ_a Σ_b)^½): the squared 2-Wasserstein distance.
     a, b: features (n, d), or a `Gaussian` fitted before. Depends on n: state it beside the value.
+    Raises ValueError as `fit_gaussian` does, and for features of different d.
     """
     a, b = (x if isinstance(x, Gaussian) else fit_gaussian(x) for x in (a, b))
+    if a.mean.shape != b.mean.shape:
+        raise ValueError(f"One set has {len(a.mean)} features and the other {len(b.mean)}.")
     # (Σ_a Σ_b)^½ has the trace of (Σ_a^½ Σ_b Σ_a^½)^½, which is symmetric: eigh serves both roots.
     values, vectors = torch.linalg.eigh(a.cov)
     root_a = vectors * values.clamp(min=0).sqrt() @ vectors.T
@@ -72,7 +81,12 @@ def judge_features(judge: Judge, images: Tensor, batch_size: int = 500) -> Tenso
 
 @torch.no_grad()
 def accuracy(classifier: nn.Module, images: Tensor, labels: Tensor, batch_size: int = 500) -> float:
-    """The share of images whose largest logit is their label's. images: (n, 1, 28, 28)."""
+    """The share of images whose largest logit is their label's. images: (n, 1, 28, 28).
+
+    Raises ValueError where there are not as many labels, or none.
+    """
+    if len(images) != len(labels) or len(labels) == 0:
+        raise ValueError(f"{len(images)} images and {len(labels)} labels: one each, and some.")
     batches = zip(images.split(batch_size), labels.split(batch_size), strict=True)
     right = sum(int((classifier(x).argmax(dim=1) == y).sum()) for x, y in batches)
     return right / len(labels)
@@ -93,14 +107,27 @@ def mnist_gaussian() -> Gaussian:
 def distance_to_mnist(images: Tensor) -> float:
     """The Fréchet distance of samples to the training set. images: (n, 1, 28, 28) in [−1, 1].
 
-    State n beside the value, and `distance_floor(n)`: a small n alone makes it larger.
+    State n beside the value, and `distance_floor(n)`: a small n alone makes it larger. Raises
+    ValueError for another shape, dtype or range.
     """
+    if images.ndim != 4 or images.shape[1:] != (1, 28, 28) or not images.is_floating_point():
+        raise ValueError(
+            f"images is (n, 1, 28, 28) floats, not {tuple(images.shape)} {images.dtype}."
+        )
+    if not images.abs().max() <= 1.001 or images.min() >= 0:
+        low, high = images.min().item(), images.max().item()
+        raise ValueError(f"images lies in [−1, 1], dark being −1; here it is [{low:g}, {high:g}].")
     return frechet_distance(judge_features(load_judge(), images), mnist_gaussian())
 
 
 def distance_floor(n: int, draws: int = 10) -> float:
-    """The distance of n real images: its mean over `draws` draws from the test set, n ≤ 10,000."""
+    """The distance of n real images: its mean over `draws` draws from the test set.
+
+    Raises ValueError unless 2 ≤ n ≤ 10,000.
+    """
     features = judge_features(load_judge(), mnist("test")[0])
+    if not 2 <= n <= len(features):
+        raise ValueError(f"n lies in 2…{len(features)}, the test images, not {n}.")
     generator = torch.Generator().manual_seed(0)
     picks = (torch.randperm(len(features), generator=generator)[:n] for _ in range(draws))
     return sum(frechet_distance(features[i], mnist_gaussian()) for i in picks) / draws

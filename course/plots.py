@@ -42,13 +42,17 @@ def to_uint8(images: Tensor) -> np.ndarray:
     return pixels.to(torch.uint8).permute(0, 2, 3, 1).numpy()
 
 
+def _require_images(images: Tensor) -> None:
+    if images.ndim != 4 or len(images) == 0 or images.shape[1] not in (1, 3):
+        raise ValueError(f"images is (n, 1 or 3, h, w) with n ≥ 1, not {tuple(images.shape)}.")
+
+
 def grid(images: Tensor, columns: int | None = None, pad: int = 2) -> Image.Image:
     """Images side by side on white, row by row. images: (n, 1 or 3, h, w) in [−1, 1].
 
     `columns` is by default about √n; `pad` is the gap in pixels. Raises ValueError for no images.
     """
-    if images.ndim != 4 or len(images) == 0 or images.shape[1] not in (1, 3):
-        raise ValueError(f"images is (n, 1 or 3, h, w) with n ≥ 1, not {tuple(images.shape)}.")
+    _require_images(images)
     pixels = to_uint8(images)
     n, h, w, c = pixels.shape
     columns = columns or math.ceil(math.sqrt(n))
@@ -70,9 +74,13 @@ def show(
 ) -> Figure:
     """A figure of images, each with its title. images: (n, 1 or 3, h, w) in [−1, 1].
 
-    `columns` is by default n, up to 10; `size` is an image's width in inches.
+    `columns` is by default n, up to 10; `size` is an image's width in inches. Raises ValueError for
+    no images, and where titles has not one for each.
     """
     n = len(images)
+    _require_images(images)
+    if titles is not None and len(titles) != n:
+        raise ValueError(f"There are {len(titles)} titles for {n} images.")
     columns = columns or min(n, 10)
     rows = math.ceil(n / columns)
     height = size * (1.25 if titles else 1.05) * rows + (0.35 if title else 0)
@@ -96,9 +104,18 @@ def strip(trajectory: Sequence[Tensor], frames: int = 10) -> Tensor:
 
     trajectory: steps of (n, c, h, w) -> (n · frames, c, h, w), an image's frames side by side.
     """
+    return torch.stack(_spread(trajectory, frames), dim=1).flatten(0, 1)
+
+
+def _spread(trajectory: Sequence[Tensor], frames: int) -> list[Tensor]:
+    """Up to `frames` steps of a trajectory, evenly spread, first and last among them.
+
+    Raises ValueError for an empty trajectory, or no frames.
+    """
+    if len(trajectory) == 0 or frames < 1:
+        raise ValueError(f"{frames} frames of {len(trajectory)} steps: at least one of each.")
     picks = torch.linspace(0, len(trajectory) - 1, min(frames, len(trajectory))).round().long()
-    chosen = torch.stack([trajectory[i] for i in picks.tolist()], dim=1)
-    return chosen.flatten(0, 1)
+    return [trajectory[i] for i in picks.tolist()]
 
 
 def animate(
@@ -110,8 +127,7 @@ def animate(
     """
     from IPython.display import Image as DisplayedImage
 
-    picks = torch.linspace(0, len(trajectory) - 1, min(frames, len(trajectory))).round().long()
-    sheets = [grid(trajectory[i], columns) for i in picks.tolist()]
+    sheets = [grid(step, columns) for step in _spread(trajectory, frames)]
     sheets = [s.resize((s.width * zoom, s.height * zoom), Image.Resampling.NEAREST) for s in sheets]
     durations = [60] * (len(sheets) - 1) + [1500]
     buffer = io.BytesIO()

@@ -137,6 +137,6 @@ def test_xdist_is_refused_where_it_tears_notebooks_apart(notebooks: Path, flags:
 
 
 def test_xdist_runs_notebooks_whole(notebooks: Path) -> None:
-    done = pytest_run(notebooks, "-n2", "--dist=loadfile", "order.ipynb", "quiet.ipynb")
+    done = pytest_run(notebooks, "-n2", "--dist=loadfile", "order.ipynb")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "9 passed" in done.stdout
+    assert "4 passed" in done.stdout

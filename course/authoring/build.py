@@ -1,6 +1,5 @@
 """The builder: `solutions/NN_name.py` → the solved notebook beside it and the student's."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from course.authoring.lesson import (
     student_notebook,
 )
 from course.errors import CourseError
+from course.weights import write_atomically
 
 __all__ = ["build", "build_all", "lessons", "solved_notebook", "stale", "student_notebook"]
 
@@ -41,8 +41,8 @@ def build(
             "a copy of it elsewhere, then build with force."
         )
     solved = _with_outputs(lesson, root, force) if execute else solved_notebook(lesson, root)
-    _write(solved_path(lesson, root), to_bytes(solved))
-    _write(student, to_bytes(student_notebook(lesson, root)))
+    write_atomically(solved_path(lesson, root), to_bytes(solved))
+    write_atomically(student, to_bytes(student_notebook(lesson, root)))
     return reasons
 
 
@@ -142,14 +142,3 @@ def _worked_in(student: Path) -> bool:
     if nb is None:
         return student.exists()
     return any(cell.outputs or cell.execution_count for cell in _code_cells(nb))
-
-
-def _write(path: Path, content: bytes) -> None:
-    """Replace a file in one step: whoever reads it finds the old content or the new."""
-    path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)

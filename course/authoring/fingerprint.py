@@ -15,16 +15,12 @@ def fingerprint(cells: Iterable[str], source: str, modules: Iterable[str], root:
     imports are followed; modules: dotted names that count as imported too. Comments, layout and
     docstrings of modules do not matter, and neither does the version of Python.
     """
-    digest = hashlib.sha256()
-    for cell in cells:
-        digest.update(f"cell {cell}\0".encode())
-    tree = ast.parse(source)
-    for name, path in sorted(_reached(_imports(tree, ""), modules, root).items()):
-        code = canonical(ast.parse(path.read_text(encoding="utf-8")))
-        digest.update(f"module {name} {code}\0".encode())
-    for recipe in _weights(tree, root):
-        digest.update(f"weights {recipe.read_text(encoding='utf-8')}\0".encode())
-    return digest.hexdigest()
+    lesson = ast.parse(source)
+    reached = _reached([*_imports(lesson, ""), *modules], root)
+    parts = [f"cell {cell}" for cell in cells]
+    parts += [f"module {name} {canonical(tree)}" for name, tree in sorted(reached.items())]
+    parts += [f"weights {card}" for card in _cards([lesson, *reached.values()], root)]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
 def module_file(module: str, root: Path) -> Path | None:
@@ -46,24 +42,26 @@ def canonical(node: object) -> str:
     fields = dict(ast.iter_fields(node))
     if isinstance(node, Documented) and ast.get_docstring(node, clean=False) is not None:
         fields["body"] = node.body[1:]
+    if isinstance(node, ast.JoinedStr):  # Python 3.12 puts empty texts into some f-strings.
+        fields["values"] = [v for v in node.values if getattr(v, "value", None) != ""]
     told = (
         f"{name}={canonical(value)}" for name, value in fields.items() if value not in (None, [])
     )
     return f"{type(node).__name__}({','.join(told)})"
 
 
-def _reached(first: Iterable[str], more: Iterable[str], root: Path) -> dict[str, Path]:
-    """Every module of the course that these names import, directly or not, with its file."""
-    found: dict[str, Path] = {}
-    waiting = [*first, *more]
+def _reached(names: Iterable[str], root: Path) -> dict[str, ast.Module]:
+    """The course's modules that these names import, directly or not, each as a syntax tree."""
+    found: dict[str, ast.Module] = {}
+    waiting = list(names)
     while waiting:
         name = waiting.pop()
-        path = module_file(name, root)
-        if path is None or name in found or name.split(".")[0] != "course":
+        path = module_file(name, root) if name.split(".")[0] == "course" else None
+        if path is None or name in found:
             continue
-        found[name] = path
+        found[name] = ast.parse(path.read_text(encoding="utf-8"))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
-        waiting += _imports(ast.parse(path.read_text(encoding="utf-8")), package)
+        waiting += _imports(found[name], package)
     return found
 
 
@@ -88,8 +86,9 @@ def _imports(tree: ast.AST, package: str) -> Iterator[str]:
             yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
 
 
-def _weights(tree: ast.AST, root: Path) -> list[Path]:
-    """The recipes of the shipped weights that the lesson names; each holds its weights' SHA-256."""
-    texts = {n.value for n in ast.walk(tree) if isinstance(n, ast.Constant)}
-    recipes = sorted((root / "data" / "weights").glob("*.json"))
-    return [path for path in recipes if path.stem in texts]
+def _cards(trees: Iterable[ast.Module], root: Path) -> list[str]:
+    """The cards of the shipped weights that the code names: each holds its weights' SHA-256."""
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    texts = {node.value for node in nodes if isinstance(node, ast.Constant)}
+    paths = sorted((root / "data" / "weights").glob("*.json"))
+    return [path.read_text(encoding="utf-8") for path in paths if path.stem in texts]

@@ -1,6 +1,7 @@
 """How an answer is judged: run it beside the reference on every case, and name what differs."""
 
 import copy
+import functools
 import inspect
 import linecache
 import traceback
@@ -35,19 +36,25 @@ def give_weights(module: Any, reference: type[nn.Module], settings: Inputs) -> n
     """
     if not isinstance(module, nn.Module):
         raise Unusable(f"{reference.__name__} must stay a class of its own: an nn.Module.")
-    generator = torch.Generator().manual_seed(0)
-    given, mine = reference(**settings).state_dict(), module.state_dict()
-    # Over √(inputs a weight has), so that no output grows with the size of the layer.
-    weights = {
-        key: torch.randn(x.shape, generator=generator) / x[0].numel() ** 0.5
-        for key, x in given.items()
-    }
-    if missing := [key for key in weights if key not in mine]:
+    given, mine = _drawn_weights(reference, tuple(settings.items())), module.state_dict()
+    if missing := [key for key in given if key not in mine]:
         raise Unusable(f"Your {reference.__name__} has no weight `{missing[0]}`: keep `__init__`.")
     if unlike := [key for key, x in mine.items() if key not in given or x.shape != given[key].shape]:
         raise Unusable(f"The weight `{unlike[0]}` is not one of those given: keep `__init__`.")
-    module.load_state_dict(weights)
+    module.load_state_dict(given)
     return module
+
+
+@functools.lru_cache(maxsize=32)
+def _drawn_weights(
+    reference: type[nn.Module], settings: tuple[tuple[str, Any], ...]
+) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    # Over √(inputs a weight has), so that no output grows with the size of the layer.
+    return {
+        key: torch.randn(x.shape, generator=generator) / x[0].numel() ** 0.5
+        for key, x in reference(**dict(settings)).state_dict().items()
+    }
 
 
 @dataclass(frozen=True)
@@ -251,7 +258,8 @@ def _number_difference(expected: Any, got: Any, rtol: float, atol: float, where:
         got = got.item()
     if not isinstance(got, Real) or isinstance(got, bool):
         return _expected_got(expected, got, where)
-    close = abs(float(got) - float(expected)) <= atol + rtol * abs(float(expected))
+    a, b = (torch.tensor(float(x), dtype=torch.float64) for x in (expected, got))
+    close = torch.isclose(b, a, rtol=rtol, atol=atol, equal_nan=True)
     return [] if close else _expected_got(expected, got, where)
 
 

@@ -129,7 +129,7 @@ def smoke(
         puff = int(rng.integers(4))
         height = reach * (0.13 + 0.34 * k)
         table = palette("puff", puff, {"ink": ink}, light)
-        press(pixels, "puff", puff, (float(x), float(y + height / 2)), height, table, 0.72 * (1 - 0.8 * float(k)))
+        press(pixels, "puff", puff, (float(x), float(y + height / 2)), height, table, 0.9 * (1 - 0.75 * float(k)))
 
 
 def birds(pixels: Array, light: Light, rng: np.random.Generator) -> None:

@@ -86,7 +86,9 @@ def _gable(pen: Stencil, style: int, x0: float, x1: float, eaves: float) -> None
             [(x0 - 0.02, eaves), (x0 + lean, top), (x1 - lean, top), (x1 + 0.02, eaves)], "roof", 0.7
         )
         for y in np.arange(top + 0.02, eaves, 0.022):
-            pen.stroke([(x0, y), (x1, y + 0.004)], 0.006, "roof", pen.rng.uniform(0.3, 0.6))
+            inset = (lean + 0.02) * (eaves - y) / (eaves - top) - 0.015
+            ends = [(x0 + inset, y), (x1 - inset, y + 0.003)]
+            pen.stroke(ends, 0.006, "roof", pen.rng.uniform(0.3, 0.6))
         pen.box(x1 - 0.12, 0.02, x1 - 0.07, top + 0.05, "beam", 0.6)
         pen.box(middle - 0.05, top + 0.05, middle + 0.05, eaves - 0.02, "wall", 0.8)
         pen.shape(
@@ -191,7 +193,7 @@ def _cabin(kind: str, variant: int) -> Stamp:
     pen.shape([(0.33, 0.17), (1.22, 0.17), (1.44, 0.60), (0.57, 0.60)], cover, 0.8)
     for k in range(90):
         x, y = pen.rng.random(2)
-        at = (0.36 + 0.22 * y + 0.84 * x, 0.19 + 0.39 * y)
+        at = (0.36 + 0.22 * y + 0.78 * x, 0.19 + 0.39 * y)
         pen.stroke([at, (at[0] + 0.09, at[1])], 0.014, cover, pen.rng.uniform(0.5, 1.0))
     pen.stroke([(0.58, 0.60), (1.44, 0.60)], 0.03, cover, 0.35)
     pen.stroke([(0.07, 0.63), (0.335, 0.19), (0.59, 0.63)], 0.055, cover, 0.92)

@@ -20,10 +20,9 @@ def _range(kind: str, variant: int) -> Stamp:
     rows, cols = 288, 1344
     count, high, low, wide = RANGES[kind]
     rng = np.random.default_rng([950, variant, count])
-    cover, shade = np.zeros((2, rows, cols), dtype=np.float32)
+    cover, shade, cold = np.zeros((3, rows, cols), dtype=np.float32)
     summits = np.sort(rng.uniform(high, low, count)) + np.linspace(0, 0.12, count)
     spread = rng.permutation(count) / count + rng.uniform(-0.3, 0.3, count) / count
-    cold = np.zeros_like(cover)
     for summit, x in zip(summits, spread, strict=True):
         _peak((cover, shade, cold), float(x), float(summit), wide * rng.uniform(0.8, 1.2), rng)
     y = ((np.arange(rows) + 0.5) / rows)[:, None].astype(np.float32)
@@ -72,6 +71,7 @@ def hill(
     rng: np.random.Generator,
     rough: float = 2.1,
     texture: str = "leaf",
+    soft: float = 0.004,
 ) -> Array:
     """A rolling hill from its crest (between base − rise and base) to the bottom of the picture.
 
@@ -89,7 +89,7 @@ def hill(
     a, b = colours
     dark, lit = mix(a * light.shade, light.haze, haze), mix(b * light.sun, light.haze, haze)
     table = ramp([(0, dark), (0.45, mix(mix(a, b, 0.4) * light.sun, light.haze, haze)), (1, lit)])
-    alpha = smoothstep(-0.004, 0.004, below + 0.014 * (strokes - 0.5))[..., None]
+    alpha = smoothstep(-0.004, soft, below + 0.014 * (strokes - 0.5))[..., None]
     pixels[top:] += alpha * (lookup(table, shade) - pixels[top:])
     return crest
 
@@ -120,11 +120,11 @@ def ground(
 
 def snowfield(pixels: Array, horizon: float, light: Light, rng: np.random.Generator) -> None:
     """Snow in soft drifts, blue in the hollows."""
-    snow = rgb(0.86, 0.91, 1.0), rgb(0.97, 0.98, 1.0)
+    snow = rgb(0.74, 0.82, 0.98), rgb(0.98, 0.985, 1.0)
     ground(pixels, horizon, snow, light, rng, "water", 0.40, 0.3)
-    for k in range(3):
-        base = horizon + (1.02 - horizon) * (0.20 + 0.3 * k)
-        hill(pixels, base, 0.045 + 0.02 * k, snow, light, 0.10 - 0.04 * k, rng, 1.9, "water")
+    for k in range(4):
+        base = horizon + (1.04 - horizon) * (0.16 + 0.24 * k)
+        hill(pixels, base, 0.04 + 0.022 * k, snow, light, 0.12 - 0.04 * k, rng, 1.9, "water", 0.12)
 
 
 def mist(pixels: Array, light: Light, horizon: float, rng: np.random.Generator) -> None:
@@ -133,5 +133,5 @@ def mist(pixels: Array, light: Light, horizon: float, rng: np.random.Generator) 
     bands = field("drift", size, rng)
     y = heights(size)
     lying = np.exp(-(((y - horizon) / 0.16) ** 2)).astype(np.float32)
-    alpha = np.clip(lying * (0.55 + 0.9 * (bands - 0.35)), 0, 0.92)[..., None]
+    alpha = np.clip(lying * (0.55 + 0.9 * (bands - 0.35)), 0, 0.80)[..., None]
     pixels += alpha * (mix(light.haze, light.horizon, 0.35) - pixels)

@@ -38,13 +38,13 @@ def _surroundings(means: Array, reach: int) -> Array:
 def module_mask(image: Image.Image, n: int, threshold: str | float = "local") -> Grid:
     """Which modules of a picture are dark: (n, n) bool.
 
-    threshold: a luminance in (0, 1), or "local": the mean of the 7 × 7 modules around each.
+    threshold: a luminance in (0, 1), or "local": the mean of the picture within n // 4 modules.
     """
     if not 2 <= n <= min(image.size):
         raise ValueError(f"n must be between 2 and the image's {min(image.size)} pixels, not {n}")
     grey = np.asarray(image.convert("RGB"), dtype=np.float32) @ LUMA / 255
     means = module_means(grey, n)
-    level = _surroundings(means, 3) if threshold == "local" else np.float32(threshold)
+    level = _surroundings(means, n // 4) if threshold == "local" else np.float32(threshold)
     return means < level
 
 
@@ -57,24 +57,23 @@ def modulate(
     texture stay. strength in [0, 1]: 0 leaves the painting, 1 reaches full contrast.
     """
     size, n = len(pixels), len(pattern)
-    edges = _brushed(pattern, size, rng)
-    luma = pixels @ LUMA
-    goal = _goals(module_means(luma, n), pattern, strength)
-    out, flat = pixels, pattern.astype(np.float32)
-    dark, light = (_spread(np.where(flat == k, goal, np.nan), size) for k in (1, 0))
-    target = light + edges * (dark - light)
+    goal = _goals(module_means(pixels @ LUMA, n), pattern, strength)
+    light, dark = (_smooth(np.where(pattern == k, goal, goal[pattern == k].mean()), size)
+                   if (pattern == k).any() else np.float32(0.5) for k in (False, True))
+    target = light + _brushed(pattern, size, rng) * (dark - light)
     for _ in range(2):
-        level = _smooth(module_means(out @ LUMA, n), size)
-        out = _relit(out, target, level, strength)
-    return out
+        level = _smooth(module_means(pixels @ LUMA, n), size)
+        pixels = _relit(pixels, np.clip(target / np.maximum(level, 0.03), 0.2, 8.0))
+    return pixels
 
 
 def _brushed(pattern: Grid, size: int, rng: np.random.Generator) -> Array:
     """The pattern with soft edges that waver like brush strokes, 1 = dark: (s, s)."""
-    n = len(pattern)
-    flat = resized(pattern.astype(np.float32), size, size)
+    grid = pattern.astype(np.float32)
+    blocks = resized(grid.repeat(3, 0).repeat(3, 1), size, size)
+    rounded = 0.5 * (blocks + resized(grid, size, size))
     noise = field("stone", size, rng) + field("dapple", size, rng) - 1
-    return smoothstep(0.5 - 0.28, 0.5 + 0.28, flat + 0.30 * noise)
+    return smoothstep(0.22, 0.78, rounded + 0.36 * noise)
 
 
 def _goals(means: Array, pattern: Grid, strength: float) -> Array:
@@ -85,14 +84,12 @@ def _goals(means: Array, pattern: Grid, strength: float) -> Array:
     return np.clip(local + np.where(pattern, -gap, gap) + 0.5 * own, 0.06, 0.95)
 
 
-def _spread(values: Array, size: int) -> Array:
-    return _smooth(np.where(np.isnan(values), np.nanmean(values), values), size)
-
-
 def _smooth(means: Array, size: int) -> Array:
     return resized(means.astype(np.float32), size, size)
 
 
-def _relit(pixels: Array, target: Array, level: Array, strength: float) -> Array:
-    gain = np.clip(target / np.maximum(level, 0.03), 0.2, 8.0)[..., None]
-    return np.clip(pixels * gain, 0, 1)
+def _relit(pixels: Array, gain: Array) -> Array:
+    """Luminance times `gain`, hue kept; what is lit up gains less in saturation than in light."""
+    luma = (pixels @ LUMA)[..., None]
+    colourful = np.minimum(gain, gain**0.6)[..., None]
+    return np.clip(luma * gain[..., None] + (pixels - luma) * colourful, 0, 1)

@@ -12,7 +12,7 @@ import numpy as np
 from course.scenery import air, buildings, land, sky, trees, water
 from course.scenery.fields import Array, field, floor, smoothstep
 from course.scenery.light import Colour, Light, mix, rgb
-from course.scenery.stamps import glow, palette, press, press_strip, shadow
+from course.scenery.stamps import glow, palette, press, press_strip, shadow, steps
 from course.scenery.world import Attributes
 
 
@@ -84,6 +84,12 @@ def mountains(stage: Stage, base: float, height: float, kind: str = "range", haz
         table = palette(kind, variant, colours, stage.light, far)
         table[-2:] = stage.light.haze
         press_strip(stage.pixels, kind, variant, base + 0.02 * k, height * scale, table, rng, width=1.6)
+
+
+def veil(stage: Stage) -> None:
+    """Mist over what has been painted so far; what comes nearer stands out of it."""
+    if stage.has["weather"] == "misty":
+        land.mist(stage.pixels, stage.light, stage.horizon + 0.02, stage.rng("mist"))
 
 
 def treeline(stage: Stage, kind: str, base: float, height: float, haze: float, layer: str) -> None:
@@ -173,11 +179,12 @@ def hill_colours(stage: Stage, rng: np.random.Generator) -> tuple[Colour, Colour
         return rgb(0.84, 0.89, 1.0), SNOW
     if stage.has["season"] == "autumn":
         options = (
-            (rgb(0.55, 0.36, 0.14), rgb(0.86, 0.62, 0.24)),
-            (rgb(0.48, 0.42, 0.16), rgb(0.76, 0.66, 0.28)),
-            (rgb(0.58, 0.28, 0.13), rgb(0.88, 0.50, 0.20)),
+            (rgb(0.46, 0.34, 0.17), rgb(0.80, 0.64, 0.34)),
+            (rgb(0.38, 0.40, 0.17), rgb(0.66, 0.64, 0.30)),
+            (rgb(0.46, 0.28, 0.16), rgb(0.80, 0.52, 0.28)),
+            (rgb(0.30, 0.38, 0.18), rgb(0.52, 0.56, 0.27)),
         )
-        return options[int(rng.integers(3))]
+        return options[int(rng.integers(4))]
     near, far = trees.GREENS[str(stage.has["season"])]
     return near * np.float32(rng.uniform(0.85, 1.05)), far * np.float32(rng.uniform(0.9, 1.1))
 
@@ -197,6 +204,7 @@ def winter(stage: Stage) -> None:
     left, right = rng.uniform(0.0, 0.16), rng.uniform(0.84, 1.0)
     spots = [(float(x), horizon + 0.05 + 0.05 * float(u), 0.16 + 0.12 * float(v)) for x, u, v in rng.random((5, 3))]
     wood(stage, "pine snow", spots, "middle wood")
+    veil(stage)
     if stage.has["building"] == "cabin":
         _trodden(stage, home, base)
         cabin(stage, (home, base), rng.uniform(0.20, 0.27))
@@ -220,30 +228,54 @@ def blossom(stage: Stage) -> None:
     if has["mountains"]:
         mountains(stage, horizon + 0.03, rng.uniform(0.24, 0.34), "range", 0.5)
     treeline(stage, "cherry", horizon + 0.02, rng.uniform(0.10, 0.14), 0.5, "far trees")
-    if has["building"] == "pagoda":
-        roof = (rgb(0.24, 0.30, 0.36), rgb(0.36, 0.26, 0.24))[int(rng.integers(2))]
-        at = (rng.uniform(0.3, 0.72), horizon + 0.06)
-        building(stage, "pagoda", 0, at, rng.uniform(0.33, 0.40), 0.06, roof=roof)
-        if has["lit_windows"]:
-            glow(s, (at[0], at[1] - 0.12), 0.22, rgb(1.0, 0.6, 0.25) * np.float32(0.4 * (0.4 + light.dark)))
     treeline(stage, "cherry", horizon + 0.04, rng.uniform(0.11, 0.15), 0.25, "near trees")
     meadow_ground(stage, horizon)
     _petal_carpet(stage, horizon)
+    veil(stage)
+    _pagoda(stage, horizon)
+    river = None
     if has["water"] == "river":
         bend = stage.rng("bend")
         mask = water.river_mask(len(s), horizon + 0.03, rng.uniform(0.24, 0.32), rng.uniform(0.4, 0.6), bend)
         water.river(s, horizon + 0.03, mask, light, rgb(0.16, 0.34, 0.42), stage.rng("river"))
         if stage.orb:
             water.glitter(s, horizon + 0.03, stage.orb[0], light, stage.rng("glitter"), mask)
-    if has["bridge"]:
-        table = palette("bridge", 0, buildings.COLOURS, light, 0.08)
-        press(s, "bridge", 0, (0.5, horizon + rng.uniform(0.20, 0.26)), 0.17, table, stretch=1.2)
+        river = mask
+    if river is not None and has["bridge"]:
+        _bridge(stage, river, horizon + rng.uniform(0.17, 0.23))
     spots = [(0.08, 0.70, 0.36), (0.93, 0.68, 0.34), (0.24, 0.62, 0.22), (0.80, 0.62, 0.22)]
     wood(stage, "cherry", [(x + rng.uniform(-0.04, 0.04), b, h * rng.uniform(0.9, 1.15)) for x, b, h in spots], "wood")
-    wood(stage, "cherry", [(rng.choice([-0.06, 1.06]), rng.uniform(0.98, 1.06), rng.uniform(0.85, 1.0))], "front tree")
-    _people(stage, 3, (0.72, 0.9))
+    side = -0.06 if _pagoda_x(stage) > 0.5 else 1.06
+    wood(stage, "cherry", [(side, rng.uniform(0.98, 1.06), rng.uniform(0.85, 1.0))], "front tree")
+    _people(stage, 3, (0.70, 0.88), river)
     if has["lanterns"]:
         _lantern_strings(stage)
+
+
+def _pagoda_x(stage: Stage) -> float:
+    return stage.rng("pagoda place").uniform(0.3, 0.7)
+
+
+def _pagoda(stage: Stage, horizon: float) -> None:
+    if stage.has["building"] != "pagoda":
+        return
+    rng, light = stage.rng("pagoda"), stage.light
+    roof = (rgb(0.24, 0.30, 0.36), rgb(0.36, 0.26, 0.24), rgb(0.22, 0.36, 0.32))[int(rng.integers(3))]
+    at, height = (_pagoda_x(stage), horizon + 0.05), rng.uniform(0.36, 0.43)
+    building(stage, "pagoda", 0, at, height, 0.06, roof=roof)
+    if stage.has["lit_windows"]:
+        warm = rgb(1.0, 0.6, 0.25) * np.float32(0.4 * (0.4 + light.dark))
+        glow(stage.pixels, (at[0], at[1] - 0.4 * height), 0.55 * height, warm)
+
+
+def _bridge(stage: Stage, river: Array, y: float) -> None:
+    """The bridge over the river where it crosses the row y, as wide as the river there."""
+    row = river[round(y * len(river))]
+    middle = float((row * np.arange(len(row))).sum() / max(row.sum(), 1) / len(row))
+    wide = float(np.clip(row.mean() * 1.5, 0.26, 0.55))
+    table = palette("bridge", 0, buildings.COLOURS, stage.light, 0.08)
+    height = steps(wide / 3 * 1.15)
+    press(stage.pixels, "bridge", 0, (middle, y + height * 0.35), height, table)
 
 
 def _petal_carpet(stage: Stage, horizon: float) -> None:
@@ -257,15 +289,28 @@ def _petal_carpet(stage: Stage, horizon: float) -> None:
     stage.pixels[top:] += 0.8 * cover * (pink - stage.pixels[top:])
 
 
-def _people(stage: Stage, count: int, rows: tuple[float, float]) -> None:
+def _people(
+    stage: Stage, count: int, rows: tuple[float, float], river: Array | None = None
+) -> None:
+    """Passers-by, none of them in the river."""
     rng = stage.rng("people")
     for y in np.sort(rng.uniform(*rows, count)):
         coat = np.array(rng.uniform(0.15, 0.85, 3), dtype=np.float32)
         variant, x = int(rng.integers(6)), rng.uniform(0.12, 0.88)
+        if river is not None and _wet_at(river, x, float(y)):
+            continue
         height = 0.075 + 0.16 * (float(y) - rows[0])
         shadow(stage.pixels, (x + 0.02, float(y)), height * 0.45, height * 0.08, 0.5)
         table = palette("person", variant, buildings.COLOURS | {"coat": coat}, stage.light)
         press(stage.pixels, "person", variant, (x, float(y)), height, table)
+
+
+def _wet_at(river: Array, x: float, y: float) -> bool:
+    """Whether there is water about (x, y)."""
+    size = len(river)
+    row, reach = river[min(round(y * size), size - 1)], round(0.05 * size)
+    middle = round(x * size)
+    return bool(row[max(middle - reach, 0) : middle + reach].max() > 0.2)
 
 
 def _lantern_strings(stage: Stage) -> None:
@@ -276,12 +321,20 @@ def _lantern_strings(stage: Stage) -> None:
     for k in range(2):
         left, right, sag = rng.uniform(-0.02, 0.10), rng.uniform(-0.02, 0.10), rng.uniform(0.04, 0.10)
         count, scale = 7 + k, 0.048 + 0.022 * k
+        hang = lambda u: left + (right - left) * u + sag * 4 * u * (1 - u) + 0.03 + 0.05 * k  # noqa: E731
+        _cord(stage.pixels, hang(sky.widths(len(stage.pixels))[0]))
         for u in (np.arange(count) + 0.5) / count:
-            y = left + (right - left) * u + sag * 4 * u * (1 - u) + 0.03 + 0.05 * k
+            y = hang(u)
             at = (float(u), float(y))
-            glow(stage.pixels, at, scale * 2.2, paper * np.float32(0.15 + 0.6 * dark))
+            glow(stage.pixels, (at[0], at[1] + scale / 2), scale * 2.2, paper * np.float32(0.15 + 0.6 * dark))
             table = palette("lantern", k, {"litpaper": bright, "beam": rgb(0.2, 0.12, 0.1)}, stage.light)
-            press(stage.pixels, "lantern", k, (at[0], at[1] + scale / 2), scale, table)
+            press(stage.pixels, "lantern", k, (at[0], at[1] + scale), scale, table)
+
+
+def _cord(pixels: Array, line: Array) -> None:
+    """A thin dark cord along y = line(x)."""
+    near = np.abs(sky.heights(len(pixels)) - line[None, :].astype(np.float32))
+    pixels *= 1 - 0.6 * smoothstep(0.0045, 0.002, near)[..., None]
 
 
 def town(stage: Stage) -> None:
@@ -298,6 +351,7 @@ def town(stage: Stage) -> None:
     _cobbles(stage, base)
     middle = [(x, base, h) for x, h in zip(np.arange(0.10, 1.1, 0.185), rng.uniform(0.33, 0.42, 6), strict=False)]
     _houses(stage, kind, middle, 0.12, "row")
+    veil(stage)
     _houses(stage, kind, [(-0.02, base + 0.10, 0.62), (1.02, base + 0.08, 0.58)], 0.0, "wings")
     if has["weather"] == "rainy":
         _wet(stage, base + 0.01)
@@ -382,14 +436,15 @@ def forest(stage: Stage) -> None:
     treeline(stage, "pine", horizon + 0.03, rng.uniform(0.24, 0.3), 0.28, "near trees")
     meadow_ground(stage, horizon)
     glow(s, (rng.uniform(0.4, 0.6), horizon + 0.16), 0.42, light.sun * rgb(0.5, 0.62, 0.45) * np.float32(0.8))
+    veil(stage)
     sides = [(-0.02, 0.76, 0.62), (0.10, 0.70, 0.46), (0.92, 0.70, 0.5), (1.03, 0.78, 0.66)]
     wood(stage, "pine", [(x + rng.uniform(-0.03, 0.03), b, h * rng.uniform(0.9, 1.1)) for x, b, h in sides], "sides")
     if has["trees"] == "oak":
         at = (rng.uniform(0.56, 0.7), rng.uniform(0.80, 0.86))
         wood(stage, "oak", [(*at, rng.uniform(0.56, 0.68))], "oak")
-    foreground(stage, "grass", [(0.86, 0.05), (0.95, 0.08), (1.05, 0.13)], "grass")
+    foreground(stage, "grass", [(0.83, 0.04), (0.88, 0.055), (0.94, 0.08), (1.01, 0.11), (1.08, 0.15)], "grass")
     if has["flowers"]:
-        foreground(stage, "flowers", [(0.92, 0.08), (1.03, 0.13)], "wild flowers")
+        foreground(stage, "flowers", [(0.90, 0.07), (0.98, 0.10), (1.06, 0.14)], "wild flowers")
     if has["drifting"] == "fireflies":
         air.fireflies(s, 0.5, stage.rng("fireflies"))
 
@@ -411,6 +466,7 @@ def mountain_lake(stage: Stage) -> None:
     if stage.orb:
         water.glitter(s, shore + 0.012, stage.orb[0], light, stage.rng("glitter"))
     _boats(stage, shore, (0.09, 0.2))
+    veil(stage)
     bank = land.hill(s, 1.02, rng.uniform(0.10, 0.16), hill_colours(stage, rng), light, 0.0, stage.rng("front bank"), 1.7)
     _rocks(stage, bank, 3)
     if not stage.white:
@@ -421,26 +477,30 @@ def mountain_lake(stage: Stage) -> None:
     wood(stage, kind, [(x, 1.0, rng.uniform(0.55, 0.8))], "front tree")
 
 
-def _rocks(stage: Stage, bank: Array, count: int) -> None:
+def _rocks(
+    stage: Stage, bank: Array, count: int, heights: tuple[float, float] = (0.04, 0.09)
+) -> None:
     rng = stage.rng("rocks")
     cap = SNOW if stage.white else rgb(0.56, 0.53, 0.50)
     for _ in range(count):
         x, variant = rng.uniform(0.05, 0.95), int(rng.integers(4))
         y = float(bank[int(x * len(bank))]) + rng.uniform(0.015, 0.05)
         table = palette("rocks", variant, {"rock": mix(rgb(0.5, 0.48, 0.46), cap, 0.4), "moss": cap}, stage.light)
-        press(stage.pixels, "rocks", variant, (x, y), rng.uniform(0.03, 0.07), table)
+        press(stage.pixels, "rocks", variant, (x, y), rng.uniform(*heights), table)
 
 
-def _boats(stage: Stage, shore: float, scale: tuple[float, float]) -> None:
-    """Boats on the water, each with its broken reflection."""
+def _boats(
+    stage: Stage, shore: float, scale: tuple[float, float], nearest: float = 0.2
+) -> None:
+    """Boats on the water between the shore and `nearest` from the foot, with their reflections."""
     what = stage.has["boats"]
     if what == "none":
         return
     rng = stage.rng("boats")
     kind = "sailboat" if what == "sailboats" else "rowboat"
     for k in range(int(rng.integers(2, 4)) if kind == "sailboat" else 1):
-        x, near = rng.uniform(0.18, 0.82), rng.uniform(0.2, 0.65) if k else 0.55
-        y = shore + (0.92 - shore) * near * 0.75
+        x, near = (0.2 + 0.27 * k + rng.uniform(-0.1, 0.1)), (0.75, 0.45, 0.25)[k]
+        y = shore + (0.88 - nearest - shore) * near + 0.03
         height = scale[0] + (scale[1] - scale[0]) * near
         height *= 1.0 if kind == "sailboat" else 0.38
         hull = (rgb(0.62, 0.16, 0.13), rgb(0.16, 0.28, 0.48), rgb(0.48, 0.31, 0.18))[int(rng.integers(3))]
@@ -460,14 +520,15 @@ def seaside(stage: Stage) -> None:
         water.glitter(s, horizon, stage.orb[0], light, stage.rng("glitter"))
     far = rng.uniform(0.02, 0.05)
     _headland(stage, horizon + 0.012, far, 0.6, 0.25, 0.55, "far headland")
-    _boats(stage, horizon, (0.08, 0.24))
     if has["building"] == "lighthouse":
         _lighthouse(stage, horizon, rng)
+    _boats(stage, horizon + 0.05, (0.10, 0.22), 0.12)
+    veil(stage)
     slope = np.linspace(rng.uniform(0.72, 0.86), rng.uniform(0.84, 1.0), len(s), dtype=np.float32)
     wave = (sky.widths(len(s))[0] * 7 + rng.uniform(0, 6)).astype(np.float32)
     beach = slope + 0.018 * np.sin(wave)
     water.surf(s, beach, light, (rgb(0.66, 0.52, 0.36), rgb(0.93, 0.82, 0.62)), stage.rng("surf"))
-    _rocks(stage, beach, 4)
+    _rocks(stage, beach - 0.03, 5, (0.05, 0.13))
     if rng.random() < 0.6:
         foreground(stage, "grass", [(1.03, 0.09), (1.06, 0.13)], "grass")
     if has["time_of_day"] != "night" and has["weather"] in ("clear", "cloudy"):
@@ -540,7 +601,7 @@ def hills(stage: Stage) -> None:
     for k in range(3):
         haze = 0.50 - 0.17 * k
         base, rise = horizon + 0.07 + 0.105 * k, rng.uniform(0.05, 0.09)
-        treeline(stage, "autumn", base - rise * 0.30, 0.075 + 0.03 * k, haze, f"trees {k}")
+        treeline(stage, "autumn", base + 0.01, 0.035 + rise + 0.03 * k, haze, f"trees {k}")
         crest = land.hill(s, base, rise, hill_colours(stage, rng), light, haze, stage.rng(f"hill {k}"))
         _scatter(stage, "autumn", crest, 6, 0.06 + 0.03 * k, haze * 0.8, f"scatter {k}")
     if has["building"] == "chapel":
@@ -548,11 +609,14 @@ def hills(stage: Stage) -> None:
         building(stage, "chapel", 0, at, rng.uniform(0.17, 0.22), 0.1, roof=rgb(0.48, 0.25, 0.2))
     elif has["building"] == "cabin":
         cabin(stage, (rng.uniform(0.38, 0.66), horizon + 0.27), rng.uniform(0.14, 0.18), 0.06)
-    last = land.hill(s, horizon + 0.37, 0.07, hill_colours(stage, rng), light, 0.03, stage.rng("near hill"))
+    veil(stage)
+    near = horizon + (0.30 if has["water"] == "river" else 0.37)
+    last = land.hill(s, near, 0.06, hill_colours(stage, rng), light, 0.03, stage.rng("near hill"))
     if has["water"] == "river":
-        _meadow_river(stage, float(last.min()) + 0.05)
-    _scatter(stage, "autumn", last, 4, 0.16, 0.05, "near trees")
-    foreground(stage, "grass", [(0.97, 0.06), (1.05, 0.10)], "grass")
+        _meadow_river(stage, near - 0.01)
+    else:
+        _scatter(stage, "autumn", last, 4, 0.16, 0.05, "near trees")
+    foreground(stage, "grass", [(1.0, 0.05), (1.06, 0.09)], "grass")
     x = float(rng.choice([-0.02, 0.08, 0.90, 1.0]))
     wood(stage, "autumn", [(x, rng.uniform(0.96, 1.02), rng.uniform(0.6, 0.8))], "front tree")
 
@@ -589,14 +653,20 @@ def meadow(stage: Stage) -> None:
     if has["trees"] == "leafy":
         _scatter(stage, "leafy", crest, 5, 0.13, 0.2, "hill trees")
     meadow_ground(stage, horizon + 0.085)
+    for k in range(2):
+        fold = stage.rng(f"fold {k}")
+        land.hill(s, horizon + 0.15 + 0.10 * k, 0.07, hill_colours(stage, rng), light, 0.12 - 0.07 * k, fold, 1.9, "grass", 0.03)
     if has["water"] == "river":
-        _meadow_river(stage, horizon + 0.09)
+        _meadow_river(stage, horizon + 0.10)
+    else:
+        _path(stage, horizon + 0.10)
     if has["flowers"]:
         _bloom(stage, horizon + 0.10)
     if has["trees"] == "leafy":
         _bushes(stage, horizon + 0.10)
-    rows = [(0.86, 0.05), (0.95, 0.085), (1.06, 0.14)]
-    near = rows if has["water"] == "none" else rows[1:]
+    veil(stage)
+    rows = [(0.83, 0.04), (0.88, 0.055), (0.94, 0.08), (1.01, 0.11), (1.08, 0.15)]
+    near = rows if has["water"] == "none" else rows[2:]
     foreground(stage, "flowers" if has["flowers"] else "grass", near, "grass")
     if has["trees"] == "leafy" and rng.random() < 0.7:
         x = float(rng.choice([0.02, 0.14, 0.88, 1.0]))
@@ -628,6 +698,15 @@ def _bloom(stage: Stage, top: float) -> None:
         cover = smoothstep(0.62, 0.74, 0.62 * dabs + 0.40 * patches)[..., None]
         lit = colour * mix(stage.light.shade, stage.light.sun, 0.8)
         stage.pixels[start:] += 0.85 * cover * (lit - stage.pixels[start:])
+
+
+def _path(stage: Stage, top: float) -> None:
+    """A path of bare earth through the grass."""
+    rng, size = stage.rng("path"), len(stage.pixels)
+    mask = water.river_mask(size, top, rng.uniform(0.06, 0.10), rng.uniform(0.35, 0.65), rng)
+    grain = field("stone", size, rng)[..., None]
+    earth = rgb(0.72, 0.60, 0.42) * (stage.light.shade + (stage.light.sun - stage.light.shade) * grain)
+    stage.pixels += 0.75 * mask[..., None] * (earth - stage.pixels)
 
 
 def _bushes(stage: Stage, top: float) -> None:
@@ -668,9 +747,7 @@ def weather(stage: Stage) -> None:
     """What hangs or falls in the air before everything else."""
     s, light, has = stage.pixels, stage.light, stage.has
     rng = stage.rng("weather")
-    if has["weather"] == "misty":
-        land.mist(s, light, stage.horizon + 0.03, rng)
-    elif has["weather"] == "rainy":
+    if has["weather"] == "rainy":
         air.rain(s, light, rng)
     elif has["weather"] == "snowy":
         air.snowfall(s, light, rng)

@@ -41,7 +41,7 @@ class Stencil:
         self.rng = np.random.default_rng(seed)
 
     def _fills(self, material: str, shade: float) -> tuple[int, int]:
-        return self.materials.index(material) + 1, int(np.clip(shade, 0, 1) * 255)
+        return self.materials.index(material) + 1, int(min(max(shade, 0.0), 1.0) * 255)
 
     def shape(self, points: Points, material: str, shade: float) -> None:
         """A filled polygon."""
@@ -85,8 +85,8 @@ class Stencil:
 
 
 def _halved(plane: Array) -> NDArray[np.uint8]:
-    h, w = plane.shape
-    return (plane.reshape(h // 2, 2, w // 2, 2).mean((1, 3)) * 255 + 0.5).astype(np.uint8)
+    rows = plane[0::2] + plane[1::2]
+    return ((rows[:, 0::2] + rows[:, 1::2]) * (255 / 4) + 0.5).astype(np.uint8)
 
 
 Maker = Callable[[str, int], Stamp]
@@ -123,7 +123,8 @@ def shrunk(maps: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
 
 
 @lru_cache(maxsize=1500)
-def _pressed(kind: str, variant: int, rows: int, stretch: float) -> tuple[Array, Array]:
+def pressed(kind: str, variant: int, rows: int, stretch: float = 1.0) -> tuple[Array, Array]:
+    """A stamp that many rows high: coverage (rows, cols, 2m) and 1 − α (rows, cols, 1)."""
     maps = stamp(kind, variant).maps
     return _resampled(maps, rows, max(1, round(rows * stretch * maps.shape[1] / maps.shape[0])))
 
@@ -168,7 +169,7 @@ def press(
     """
     size = len(pixels)
     rows = max(2, round(steps(height) * size))
-    cover, clear = _pressed(kind, variant, rows, stretch)
+    cover, clear = pressed(kind, variant, rows, stretch)
     if upside:
         cover, clear = cover[::-1], clear[::-1]
     top, left = round(at[1] * size) - rows, round(at[0] * size - cover.shape[1] / 2)

@@ -4,7 +4,7 @@ import numpy as np
 
 from course.scenery.fields import Array
 from course.scenery.light import Colour, rgb
-from course.scenery.stamps import Stamp, Stencil, makes, shrunk, stamp
+from course.scenery.stamps import Stamp, Stencil, makes, pressed, stamp
 
 LEAVES = ("trunk", "leaf", "accent")
 PINES = ("trunk", "leaf", "snow")
@@ -121,10 +121,10 @@ def _clumps(rng: np.random.Generator, wide: float, tall: float, count: int, radi
 # Trunk width and height, crown half-width and half-height, clumps and their radius, dabs, dab size,
 # share of the accent colour.
 SHAPES = {
-    "leafy": (0.050, 0.27, 0.31, 0.33, 30, 0.092, 1900, 0.0130, 0.35),
-    "autumn": (0.044, 0.27, 0.30, 0.33, 30, 0.090, 1900, 0.0130, 0.55),
-    "cherry": (0.060, 0.27, 0.42, 0.30, 30, 0.085, 1900, 0.0120, 0.75),
-    "oak": (0.125, 0.27, 0.48, 0.32, 36, 0.095, 2500, 0.0125, 0.25),
+    "leafy": (0.050, 0.27, 0.31, 0.33, 30, 0.092, 2600, 0.0108, 0.35),
+    "autumn": (0.044, 0.27, 0.30, 0.33, 30, 0.090, 2600, 0.0108, 0.55),
+    "cherry": (0.060, 0.27, 0.42, 0.30, 30, 0.085, 2600, 0.0104, 0.75),
+    "oak": (0.125, 0.27, 0.48, 0.32, 36, 0.095, 3200, 0.0105, 0.25),
 }
 
 
@@ -217,14 +217,11 @@ def _treeline(kind: str, variant: int) -> Stamp:
     rows, cols = 128, 1536
     page = np.zeros((rows, cols, 2 * len(materials)), dtype=np.float32)
     count = 110 if "pine" in kind else 90
-    for height in np.sort(rng.uniform(0.5, 1.0, count))[::-1]:
-        maps = stamp(tree, int(rng.integers(6))).maps
-        small = shrunk(maps, round(height * rows), round(height * rows * maps.shape[1] / maps.shape[0]))
-        small = small.astype(np.float32) / 255
-        if "pine" not in kind:  # their trunks stand hidden in undergrowth
-            small = small[: len(small) * 4 // 5]
-        left, down = int(rng.integers(cols)), rows - small.shape[0]
-        take = (left + np.arange(small.shape[1])) % cols
-        page[down:, take] *= 1 - np.clip(small.sum(-1, keepdims=True), 0, 1)
-        page[down:, take] += small
+    for height in np.sort(rng.choice([0.5, 0.57, 0.65, 0.74, 0.85, 1.0], count))[::-1]:
+        cover, clear = pressed(tree, int(rng.integers(6)), round(height * rows))
+        if "pine" not in kind:  # trunks stand hidden in undergrowth
+            cover, clear = (part[: len(part) * 4 // 5] for part in (cover, clear))
+        take = (int(rng.integers(cols)) + np.arange(cover.shape[1])) % cols
+        page[-len(cover) :, take] *= clear
+        page[-len(cover) :, take] += cover
     return Stamp((page * 255 + 0.5).astype(np.uint8), materials)
