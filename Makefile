@@ -7,18 +7,20 @@ BIN := $(VENV)/bin
 TORCH ?=
 # One thread a process: the tests run side by side, and threads that wait for each other are slow.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# As Jupyter's default, so that the address it prints leads there too.
+START := notebooks/00_start_here.ipynb
 # Jupyter does not run as root, in a container say, unless it is told to.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
 .PHONY: lab test build benchmarks mutants lint clean
 
 lab: $(VENV)/.lab
-	$(BIN)/python -m jupyter lab $(AS_ROOT) notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyter lab $(AS_ROOT) --LabApp.default_url=/lab/tree/$(START)
 
 test: $(VENV)/.dev lint
 	$(ONE_THREAD) $(BIN)/python -m pytest tests -n 2 --dist loadfile
 	$(ONE_THREAD) $(BIN)/python -m pytest --nbval --nbval-cell-timeout 300 \
-	  --nbval-sanitize-with tests/nbval_sanitize.cfg -n 2 --dist loadfile solutions notebooks
+	  -n 2 --dist loadfile solutions notebooks
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

@@ -72,8 +72,8 @@ def embed(x: Tensor, dim: int, generator: torch.Generator) -> Tensor:
     d = x.shape[1]
     if dim < d:
         raise ValueError(f"Points with {d} coordinates fit into {d} dimensions or more, not {dim}.")
-    axes = torch.linalg.qr(torch.randn(dim, d, generator=generator)).Q
-    return x @ axes.T
+    axes = torch.linalg.qr(torch.randn(dim, d, generator=generator).double()).Q
+    return x @ axes.T.to(x)
 
 
 def sphere(n: int, d: int, generator: torch.Generator) -> Tensor:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from course.errors import CourseError
@@ -81,7 +81,7 @@ def _digest(tensors: dict[str, Tensor]) -> str:
     sha256 = hashlib.sha256()
     for name in sorted(tensors):
         sha256.update(name.encode())
-        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy())
+        sha256.update(tensors[name].reshape(-1).view(torch.uint8).numpy().data)
     return sha256.hexdigest()
 
 
@@ -149,9 +149,7 @@ def _begin(
     recipe: Recipe, folder: Path, settings: dict[str, Any], device: torch.device
 ) -> tuple[TrainState, dict[str, Any]]:
     """A run's state, new or from its checkpoint, and what is known of the run."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(recipe.seed)
-        model = recipe.build()
+    model = _build(recipe)
     if settings["warm_start"]:
         load_weights(model, recipe.name).train()
     # On its device before the optimizer's moments are loaded: they go where the parameters are.
@@ -167,6 +165,13 @@ def _begin(
                 "setting to go on, or another folder for a new run."
             )
     return state, {**settings, **saved}
+
+
+def _build(recipe: Recipe) -> nn.Module:
+    """The untrained model; the global generator is left as it was."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return recipe.build()
 
 
 def _device(accelerator: "Accelerator | None") -> torch.device:
@@ -288,7 +293,7 @@ def _finish(recipe: Recipe, folder: Path, state: TrainState, about: Card) -> Non
         "cpu_minutes": round(about["cpu_minutes"], 1),
     }
     save_weights(state.ema, recipe.name, story, recipe.dtype, folder)
-    shipped = load_weights(recipe.build(), recipe.name, folder)
+    shipped = load_weights(_build(recipe), recipe.name, folder)
     story["metrics"] = recipe.measure(shipped)
     save_weights(state.ema, recipe.name, story, recipe.dtype, folder)
 

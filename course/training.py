@@ -36,8 +36,8 @@ def timestep_embedding(t: Tensor, dim: int, max_period: float = 10_000.0) -> Ten
 class ResidualBlock(nn.Module):
     """Two convolutions, the time embedding added between them, and a shortcut around both.
 
-    x: (b, in_channels, h, w); emb: (b, emb_dim) -> (b, out_channels, h, w). The second convolution's
-    weights start at zero, so that an untrained block is its shortcut, plus a constant a channel.
+    x: (b, in_channels, h, w); emb: (b, emb_dim) -> (b, out_channels, h, w). The weights of the
+    second convolution start at zero: an untrained block is its shortcut, plus a constant a channel.
     """
 
     def __init__(self, in_channels: int, out_channels: int, emb_dim: int) -> None:
@@ -84,7 +84,7 @@ class SelfAttention(nn.Module):
 
 
 class UNet(nn.Module):
-    """The noise predictor ε_θ(x_t, t), at two resolutions.
+    """The network, at two resolutions; whether it predicts ε or v is decided by its loss.
 
     xt: (b, in_channels, h, w); t: (b,) -> (b, in_channels, h, w). `patch` folds each patch × patch
     square of pixels into channels first, so that no convolution runs at full size; h and w are
@@ -275,7 +275,8 @@ def train(
 
     `draw(step, generator)` gives everything random about a step: tensors whose first axis is the
     batch. `loss_fn(model, *tensors)` is a scalar and draws nothing. Gradients are clipped to a norm
-    of `clip`; the average follows each step, with a decay that warms up to `ema_decay`. With an
+    of `clip`. After step k (from 0) the average follows, with the decay
+    min(ema_decay, (1 + k)/(10 + k)): early on it must not remember the random start. With an
     `accelerator`, each process computes its equal share of the same batch.
     """
     net = state.model if accelerator is None else accelerator.prepare(state.model)
@@ -292,7 +293,7 @@ def train(
         loss.backward()
         grad_norm = nn.utils.clip_grad_norm_(state.model.parameters(), clip)
         state.optimizer.step()
-        # Early on the average must not remember the random start: its window grows with the run.
+        # Early on the average has a short memory: its window grows with the run.
         ema_update(state.ema, state.model, min(ema_decay, (1 + state.step) / (10 + state.step)))
 
         state.step += 1

@@ -233,8 +233,8 @@ plots.show(torch.cat(walk[::-1]), [f"{amount:.0%}" for amount in amounts[::-1]],
 # ## What you will make
 #
 # In lessons 02 to 04 you write every part of a diffusion model. The cell below runs the finished one,
-# whose weights come with the course. Look at the digits as a judge would: none of them is in MNIST. Each
-# began as another picture of pure noise.
+# whose weights come with the course. Each of these twenty pictures began as pure noise, and the network
+# walked it back in 25 steps. Look closely, as a judge would: which of them would you take for a person's?
 
 # %% tags=["nbval-ignore-output"]
 from course.generate import generate

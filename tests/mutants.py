@@ -21,6 +21,7 @@ from course.checks.engine import Answer, Exercise, judge_answer
 NONSENSE = ("Bit", "Shift", "_Is", "Mod", "FloorDiv", "Invert", "Variable", "Decorator")
 OPERATORS = [n for n in operator_names() if not any(word in n for word in NONSENSE)]
 SECONDS_PER_MUTANT = 10
+BYTES_PER_MUTANT = 8 << 30  # of address space, of which torch alone takes half
 
 
 def mutants(source: str) -> Iterator[str]:
@@ -68,10 +69,26 @@ def time_limit() -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
+@contextmanager
+def memory_limit() -> Iterator[None]:
+    """Make a mutant that builds a layer of 8^8 channels fail, not the machine (except Windows)."""
+    try:
+        import resource
+    except ImportError:
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    resource.setrlimit(resource.RLIMIT_AS, (BYTES_PER_MUTANT, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
+
+
 def survives(exercise: Exercise, mutant: str) -> bool:
     """Whether the exercise's check calls the mutant right."""
     try:
-        with time_limit(), warnings.catch_warnings():
+        with time_limit(), memory_limit(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return judge_answer(exercise, as_answer(exercise, mutant)).right
     except Exception:

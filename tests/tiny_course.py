@@ -23,7 +23,7 @@ def tiny(lr: float = 3e-3) -> Recipe:
     """The course's own UNet and loss, at the least size that has every part of them."""
     images = torch.rand(50, 1, 8, 8, generator=torch.Generator().manual_seed(0)) * 2 - 1
     alpha_bars = alpha_bars_from_betas(cosine_schedule(20))
-    config = {"channels": (8, 8), "emb_dim": 8}
+    config = {"channels": (16, 16), "emb_dim": 8}
 
     def draw(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         time.sleep(float(os.environ.get("TINY_PAUSE", "0")))
@@ -34,7 +34,7 @@ def tiny(lr: float = 3e-3) -> Recipe:
     return Recipe(
         name="tiny",
         about="For tests.",
-        build=lambda: channels_last(UNet(channels=(8, 8), emb_dim=8)),
+        build=lambda: channels_last(UNet(channels=(16, 16), emb_dim=8)),
         draw=draw,
         loss_fn=lambda model, x0, t, eps: v_loss(model, x0, t, eps, alpha_bars),
         measure=mean_weight,

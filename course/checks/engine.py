@@ -23,7 +23,7 @@ def call(answer: Answer, inputs: Inputs) -> Any:
     return list(out) if isinstance(out, Iterator) else out
 
 
-class Unusable(Exception):
+class UnusableError(Exception):
     """What a `run` says to a learner whose answer it cannot use; shown as it stands."""
 
 
@@ -31,16 +31,21 @@ def give_weights(module: Any, reference: type[nn.Module], settings: Inputs) -> n
     """Fill a learner's module with weights under the names of the reference's, drawn at random.
 
     The reference is built with the same `settings`. Every weight is drawn, those that start at zero
-    too, so that each line of `forward` shows in the output. Raises Unusable where the module's
+    too, so that each line of `forward` shows in the output. Raises UnusableError where the module's
     weights have other names or shapes.
     """
     if not isinstance(module, nn.Module):
-        raise Unusable(f"{reference.__name__} must stay a class of its own: an nn.Module.")
-    given, mine = _drawn_weights(reference, tuple(settings.items())), module.state_dict()
+        raise UnusableError(f"{reference.__name__} must stay a class of its own: an nn.Module.")
+    given = _drawn_weights(reference, tuple(settings.items()))  # type: ignore[arg-type]
+    mine = module.state_dict()
     if missing := [key for key in given if key not in mine]:
-        raise Unusable(f"Your {reference.__name__} has no weight `{missing[0]}`: keep `__init__`.")
-    if unlike := [key for key, x in mine.items() if key not in given or x.shape != given[key].shape]:
-        raise Unusable(f"The weight `{unlike[0]}` is not one of those given: keep `__init__`.")
+        raise UnusableError(
+            f"Your {reference.__name__} has no weight `{missing[0]}`: keep `__init__`."
+        )
+    if unlike := [
+        key for key, x in mine.items() if key not in given or x.shape != given[key].shape
+    ]:
+        raise UnusableError(f"The weight `{unlike[0]}` is not one of those given: keep `__init__`.")
     module.load_state_dict(given)
     return module
 
@@ -315,7 +320,7 @@ def _show(case: Case) -> list[str]:
 
 def _show_error(error: Exception, answer: Answer) -> list[str]:
     """An exception, with the learner's own last line on the way to it."""
-    kind = "" if isinstance(error, Unusable) else f"{type(error).__name__}: "
+    kind = "" if isinstance(error, UnusableError) else f"{type(error).__name__}: "
     lines = [f"{kind}{error}".split("\n")[0]]
     if file := _file_of(answer):
         frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == file]

@@ -18,7 +18,7 @@ from course.checks.engine import (
     Exercise,
     Inputs,
     Mistake,
-    Unusable,
+    UnusableError,
     give_weights,
 )
 from course.checks.forward_process import ALPHA_BARS, normal, steps
@@ -388,7 +388,9 @@ def block_told_late(self: ResidualBlock, x: Tensor, emb: Tensor) -> Tensor:
     return h + self.project(F.silu(emb))[:, :, None, None] + self.shortcut(x)
 
 
-def block_not_zeroed(self: ResidualBlock, in_channels: int, out_channels: int, emb_dim: int) -> None:
+def block_not_zeroed(
+    self: ResidualBlock, in_channels: int, out_channels: int, emb_dim: int
+) -> None:
     ResidualBlock.__init__(self, in_channels, out_channels, emb_dim)
     self.conv2.reset_parameters()
 
@@ -607,7 +609,9 @@ def effect_of_everything(unet: nn.Module, tensors: list[Tensor]) -> Tensor:
 
 def encode_with(
     skip1: Callable[[Tensor, Tensor], Tensor] = lambda before, after: after,
-    attend: Callable[[UNet, Tensor], tuple[Tensor, Tensor]] = lambda self, h: (self.attention(h),) * 2,
+    attend: Callable[[UNet, Tensor], tuple[Tensor, Tensor]] = lambda self, h: (
+        (self.attention(h),) * 2
+    ),
     middle: Callable[[UNet, Tensor, Tensor], Tensor] = lambda self, h, emb: self.middle(h, emb),
 ) -> Answer:
     """The way down, some part of which is another. `attend` gives the skip and what goes on."""
@@ -809,8 +813,9 @@ def ema_of_the_state(ema: nn.Module, model: nn.Module, decay: float) -> None:
 
 
 def ema_rebound(ema: nn.Module, model: nn.Module, decay: float) -> None:
+    average: Tensor
     for average, current in zip(ema.parameters(), model.parameters(), strict=True):
-        average = decay * average + (1 - decay) * current  # noqa: PLW2901 - that is the mistake
+        average = decay * average + (1 - decay) * current
     copy_buffers(ema, model)
 
 
@@ -894,11 +899,11 @@ class SecondOfTwo:
 def train_cases() -> list[Case]:
     other = {"lr": 0.1, "ema_decay": 0.3, "clip": 0.05, "seed": 7}
     return [
-        Case("two steps", {"steps": 2}),
+        Case("three steps", {"steps": 3}),
         Case("five steps, with other settings", {"steps": 5, **other}),
         Case("a run that goes on after step 2", {"begin": 2, "steps": 5}),
         Case("the end of a long run", {"begin": 2000, "steps": 2003, "lr": 0.5}),
-        Case("a run that is over", {"begin": 3, "steps": 3}),
+        Case("a run that is over", {"begin": 4, "steps": 3}),
         Case("the second of two processes", {"steps": 3, "processes": 2}),
     ]
 
@@ -912,26 +917,25 @@ def run_train(answer: Answer, inputs: Inputs) -> dict[str, Any]:
     settings = {k: x for k, x in inputs.items() if k not in ("begin", "processes")}
     settings["accelerator"] = SecondOfTwo() if "processes" in inputs else None
     begin, end = inputs.get("begin", 0), settings["steps"]
-    state = TrainState.start(tiny_model())
-    state.step = begin
-    # Gradients left from before, as an interrupted step leaves them, must not count.
-    for p in state.model.parameters():
-        p.grad = torch.ones_like(p)
-    draws = itertools.count()
+    state = TrainState.start(tiny_model(3))
+    if begin:
+        state.step, state.ema = begin, tiny_model(4)
+    draws, most = itertools.count(), max(0, end - begin) + 2
 
-    def draw(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        if next(draws) > end - begin + 5:
-            raise Unusable("Your loop draws on and on: does it end at `steps`, and yield?")
-        x = torch.randn(4, 3, generator=generator)
-        return x, 5 * torch.randn(4, 3, generator=generator) + step % 10
+    def draw(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+        if next(draws) > most:
+            raise UnusableError("Your loop draws on and on: does it end at `steps`, and yield?")
+        x, y = torch.randn(2, 4, 3, generator=generator)
+        # Gradients of steps 0, 2, 4, … are small, the others large: clipping changes their ratio.
+        return x, 5 * y, torch.full((4, 1), 3.0 if step % 2 else 0.03)
 
-    def loss_fn(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor) -> Tensor:
-        return F.mse_loss(net(x), y)
+    def loss_fn(net: Callable[[Tensor], Tensor], x: Tensor, y: Tensor, scale: Tensor) -> Tensor:
+        return (scale * (net(x) - y) ** 2).mean()
 
     walk = answer(state=state, draw=draw, loss_fn=loss_fn, **settings)
     if not isinstance(walk, Iterable):
-        raise Unusable("Your train yields nothing: after each step, `yield Step(…)`.")
-    yielded = list(itertools.islice(walk, end - begin + 2))
+        raise UnusableError("Your train yields nothing: after each step, `yield Step(…)`.")
+    yielded = list(itertools.islice(walk, most))
     values = [value for step in yielded if isinstance(step, tuple) for value in step]
     return {
         "what it yields": yielded,
@@ -944,9 +948,9 @@ def run_train(answer: Answer, inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def tiny_model() -> nn.Module:
+def tiny_model(seed: int) -> nn.Module:
     model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3))
-    generator = torch.Generator().manual_seed(3)
+    generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(torch.randn(p.shape, generator=generator))
@@ -992,7 +996,7 @@ def flawed_train(flaw: str = "") -> Answer:
             share = [x if whole else reference.own_share(x, accelerator) for x in batch]
 
             loss = loss_fn(net, *share)
-            if flaw != "no zero_grad":
+            if flaw not in ("no zero_grad", "zero_grad last"):
                 state.optimizer.zero_grad()
             loss.backward()
             if flaw == "gradients wiped":
@@ -1009,10 +1013,13 @@ def flawed_train(flaw: str = "") -> Answer:
                 nn.utils.clip_grad_norm_(weights, clip)
             if flaw not in ("no average", "early average"):
                 average()
+            if flaw == "zero_grad last":  # no flaw at all: the next step finds them at zero
+                state.optimizer.zero_grad()
 
             state.step += flaw not in ("stands still", "counts from 0")
-            shown = loss if flaw == "graph kept" else loss.detach()
-            mean = shown if flaw == "graph kept" else reference.mean_loss(shown, accelerator)
+            mean: Any = reference.mean_loss(loss.detach(), accelerator)
+            if flaw == "graph kept":
+                mean = loss + (mean - loss.item())
             yield Step(state.step, mean, norm.item(), rate)
             state.step += flaw == "counts from 0"
 
@@ -1100,7 +1107,7 @@ TRAIN = Exercise(
         Mistake("Every process computes the whole batch; own_share(x, accelerator) is its part.",
                 flawed_train("whole batch")),
     ],
-    alternatives=[flawed_train(), train_as_a_for_loop],
+    alternatives=[flawed_train(), flawed_train("zero_grad last"), train_as_a_for_loop],
     hints=["The order: rate, batch, loss, zero_grad, backward, clip, optimizer step, average, "
            "advance, yield.",
            "while state.step < steps. The batch is draw(state.step, step_generator(seed, "

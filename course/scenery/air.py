@@ -16,7 +16,9 @@ def _small(kind: str, variant: int) -> Stamp:
     if kind == "flake":
         pen.dab(0.7, 0.5, 0.42, 0.42, "ink", 0.95)
     elif kind == "bird":
-        pen.stroke([(0.1, 0.35), (0.45, 0.25), (0.7, 0.6), (0.95, 0.25), (1.3, 0.38)], 0.12, "ink", 0.4)
+        pen.stroke(
+            [(0.1, 0.35), (0.45, 0.25), (0.7, 0.6), (0.95, 0.25), (1.3, 0.38)], 0.12, "ink", 0.4
+        )
     else:
         turn = variant * 0.8 + 0.3
         c, s = np.cos(turn), np.sin(turn)
@@ -49,7 +51,10 @@ def falling(
 def snowfall(pixels: Array, light: Light, rng: np.random.Generator) -> None:
     """Snowflakes at three depths."""
     white = mix(light.cloud_lit, rgb(1, 1, 1), 0.55)
-    for grid, strength, roll in ((_flakes(len(pixels), 0), 0.75, rng), (_flakes(len(pixels), 1), 0.9, rng)):
+    for grid, strength, roll in (
+        (_flakes(len(pixels), 0), 0.75, rng),
+        (_flakes(len(pixels), 1), 0.9, rng),
+    ):
         dy, dx = roll.random(2)
         shift = (round(dy * len(pixels)), round(dx * len(pixels)))
         pixels += strength * np.roll(grid, shift, (0, 1))[..., None] * (white - pixels)
@@ -100,7 +105,12 @@ def fireflies(pixels: Array, low: float, rng: np.random.Generator) -> None:
     """Small warm lights hovering below y = low."""
     for x, y, bright in rng.random((46, 3)):
         at = (x, low + (0.98 - low) * y)
-        glow(pixels, at, 0.020 + 0.035 * bright, rgb(0.75, 0.85, 0.25) * np.float32(0.55 + 0.4 * bright))
+        glow(
+            pixels,
+            at,
+            0.020 + 0.035 * bright,
+            rgb(0.75, 0.85, 0.25) * np.float32(0.55 + 0.4 * bright),
+        )
         glow(pixels, at, 0.009 + 0.005 * bright, rgb(1.0, 1.0, 0.65))
 
 
@@ -111,7 +121,7 @@ def _puff(kind: str, variant: int) -> Stamp:
     v = (np.arange(size) + 0.5) / size * 2 - 1
     r = np.hypot(v[:, None], v[None, :]).astype(np.float32)
     noise = tile("cloud")[variant * 100 : variant * 100 + size, :size]
-    alpha = smoothstep(1.0, 0.15, r + 0.55 * (noise - 0.5))
+    alpha = smoothstep(1.0, 0.35, r + 0.55 * (noise - 0.5))
     shade = np.clip(0.55 - 0.45 * v[:, None] - 0.2 * v[None, :] + 0.5 * (noise - 0.5), 0, 1)
     maps = np.stack([alpha * (1 - shade), alpha * shade], -1)
     return Stamp((maps * 255 + 0.5).astype(np.uint8), ("ink",))
@@ -120,16 +130,16 @@ def _puff(kind: str, variant: int) -> Stamp:
 def smoke(
     pixels: Array, at: tuple[float, float], reach: float, light: Light, rng: np.random.Generator
 ) -> None:
-    """Smoke that rises from a point, drifts and thins out."""
+    """Smoke that rises from a point, drifts and thins out; grey before a bright sky."""
     side = 1 if rng.random() < 0.5 else -1
-    ink = mix(light.cloud_lit / light.sun, light.haze / light.sun, 0.25)
-    for k in np.linspace(0, 1, 15):
-        x = at[0] + side * reach * (0.10 * k + 0.42 * k**2) + 0.012 * np.sin(9 * k)
-        y = at[1] - reach * (k**0.9) * 0.85
-        puff = int(rng.integers(4))
-        height = reach * (0.13 + 0.34 * k)
+    bright = float(light.horizon.mean())
+    ink = rgb(0.64, 0.63, 0.66) if bright > 0.6 else rgb(0.82, 0.85, 0.92) / light.sun.max()
+    for k in np.linspace(0, 1, 18).tolist():
+        x = at[0] + side * reach * (0.08 * k + 0.40 * k**2) + 0.010 * np.sin(9 * k)
+        puff, height = int(rng.integers(4)), reach * (0.16 + 0.36 * k)
         table = palette("puff", puff, {"ink": ink}, light)
-        press(pixels, "puff", puff, (float(x), float(y + height / 2)), height, table, 0.9 * (1 - 0.75 * float(k)))
+        spot = (float(x), at[1] - reach * k**0.9 * 0.85 + height / 2)
+        press(pixels, "puff", puff, spot, height, table, 0.95 * (1 - 0.70 * k))
 
 
 def birds(pixels: Array, light: Light, rng: np.random.Generator) -> None:
@@ -138,7 +148,14 @@ def birds(pixels: Array, light: Light, rng: np.random.Generator) -> None:
     for _ in range(int(rng.integers(3, 7))):
         at = (x + rng.normal() * 0.07, y + rng.normal() * 0.04)
         bird = int(rng.integers(4))
-        press(pixels, "bird", bird, at, rng.uniform(0.012, 0.02), palette("bird", bird, {"ink": rgb(0.2, 0.2, 0.25)}, light))
+        press(
+            pixels,
+            "bird",
+            bird,
+            at,
+            rng.uniform(0.012, 0.02),
+            palette("bird", bird, {"ink": rgb(0.2, 0.2, 0.25)}, light),
+        )
 
 
 @lru_cache(maxsize=32)

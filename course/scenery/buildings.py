@@ -49,7 +49,9 @@ def colours(light: Light, lit: bool, **changes: Colour) -> dict[str, Colour]:
 HOUSE = ("wall", "trim", "beam", "roof", "pane", "lit", "shutter", "flower", "green", "awning")
 
 
-def _window(pen: Stencil, x: float, y: float, w: float, h: float, flowers: bool, shut: bool) -> None:
+def _window(
+    pen: Stencil, x: float, y: float, w: float, h: float, flowers: bool, shut: bool
+) -> None:
     if shut:
         for side in (-1, 1):
             c = x + side * w * 0.82
@@ -61,10 +63,10 @@ def _window(pen: Stencil, x: float, y: float, w: float, h: float, flowers: bool,
     pen.stroke([(x, y), (x, y + h)], 0.006, "trim", 0.6)
     pen.stroke([(x - w * 0.46, y + h * 0.45), (x + w * 0.46, y + h * 0.45)], 0.006, "trim", 0.6)
     if flowers:
-        for dx in pen.rng.uniform(-0.7, 0.7, 9):
-            material = "flower" if pen.rng.random() < 0.62 else "green"
-            at = (x + dx * w, y + h + pen.rng.uniform(-0.012, 0.016))
-            pen.dab(*at, 0.013, 0.011, material, pen.rng.uniform(0.4, 1))
+        for dx in pen.rng.uniform(-0.75, 0.75, 13):
+            material = "flower" if pen.rng.random() < 0.66 else "green"
+            at = (x + dx * w, y + h + pen.rng.uniform(-0.014, 0.022))
+            pen.dab(*at, 0.016, 0.014, material, pen.rng.uniform(0.4, 1))
 
 
 def _gable(pen: Stencil, style: int, x0: float, x1: float, eaves: float) -> None:
@@ -80,23 +82,30 @@ def _gable(pen: Stencil, style: int, x0: float, x1: float, eaves: float) -> None
             pen.box(x0 + inset, y, x1 - inset, eaves, "wall", 0.72)
             pen.box(x0 + inset, y, x1 - inset, y + 0.013, "trim", 0.9)
     else:
-        lean = 0.03 if style == 2 else 0.11
-        top = 0.07
-        pen.shape(
-            [(x0 - 0.02, eaves), (x0 + lean, top), (x1 - lean, top), (x1 + 0.02, eaves)], "roof", 0.7
-        )
-        for y in np.arange(top + 0.02, eaves, 0.022):
-            inset = (lean + 0.02) * (eaves - y) / (eaves - top) - 0.015
-            ends = [(x0 + inset, y), (x1 - inset, y + 0.003)]
-            pen.stroke(ends, 0.006, "roof", pen.rng.uniform(0.3, 0.6))
-        pen.box(x1 - 0.12, 0.02, x1 - 0.07, top + 0.05, "beam", 0.6)
-        pen.box(middle - 0.05, top + 0.05, middle + 0.05, eaves - 0.02, "wall", 0.8)
-        pen.shape(
-            [(middle - 0.07, top + 0.06), (middle, top), (middle + 0.07, top + 0.06)], "roof", 0.9
-        )
-        pen.box(middle - 0.03, top + 0.07, middle + 0.03, eaves - 0.03, "lit", 0.7)
+        _eaves_roof(pen, 0.03 if style == 2 else 0.11, x0, x1, eaves)
     if style < 2:
         _window(pen, middle, eaves * 0.55, 0.07, 0.09, False, False)
+
+
+def _eaves_roof(pen: Stencil, lean: float, x0: float, x1: float, eaves: float) -> None:
+    """A tiled roof seen from its eaves, with a chimney and a dormer."""
+    middle = (x0 + x1) / 2
+    top = 0.07
+    pen.shape(
+        [(x0 - 0.02, eaves), (x0 + lean, top), (x1 - lean, top), (x1 + 0.02, eaves)],
+        "roof",
+        0.7,
+    )
+    for y in np.arange(top + 0.02, eaves, 0.022):
+        inset = (lean + 0.02) * (eaves - y) / (eaves - top) - 0.015
+        ends = [(x0 + inset, y), (x1 - inset, y + 0.003)]
+        pen.stroke(ends, 0.006, "roof", pen.rng.uniform(0.3, 0.6))
+    pen.box(x1 - 0.12, 0.02, x1 - 0.07, top + 0.05, "beam", 0.6)
+    pen.box(middle - 0.05, top + 0.05, middle + 0.05, eaves - 0.02, "wall", 0.8)
+    pen.shape(
+        [(middle - 0.07, top + 0.06), (middle, top), (middle + 0.07, top + 0.06)], "roof", 0.9
+    )
+    pen.box(middle - 0.03, top + 0.07, middle + 0.03, eaves - 0.03, "lit", 0.7)
 
 
 def _timber(pen: Stencil, x0: float, x1: float, y0: float, y1: float) -> None:
@@ -107,7 +116,12 @@ def _timber(pen: Stencil, x0: float, x1: float, y0: float, y1: float) -> None:
     for k in range(4):
         w = (x1 - x0) / 4
         ends: Points = [(x0 + w * k, y1), (x0 + w * (k + 1), (y0 + y1) / 2)]
-        pen.stroke(ends if k % 2 else [(ends[0][0] + w, y1), (ends[1][0] - w, ends[1][1])], 0.01, "beam", 0.5)
+        pen.stroke(
+            ends if k % 2 else [(ends[0][0] + w, y1), (ends[1][0] - w, ends[1][1])],
+            0.01,
+            "beam",
+            0.5,
+        )
 
 
 @makes("house", "house awning", "house flowers", "house awning flowers", variants=8)
@@ -154,7 +168,7 @@ def _shop(pen: Stencil, x0: float, x1: float, awning: bool) -> None:
 @makes("tower", variants=3)
 def _tower(kind: str, variant: int) -> Stamp:
     """A church tower with a clock under a spire or an onion dome."""
-    pen = Stencil(420, 0.34, ("wall", "trim", "roof", "dark", "gold"), 640 + variant)
+    pen = Stencil(420, 0.34, ("wall", "trim", "roof", "dark", "gold", "litclock"), 640 + variant)
     x0, x1, top = 0.07, 0.27, 0.42
     middle = 0.17
     if variant == 1:
@@ -170,8 +184,10 @@ def _tower(kind: str, variant: int) -> Stamp:
     for y in (top, 0.62, 0.83):
         pen.box(x0 - 0.012, y, x1 + 0.012, y + 0.018, "trim", 0.75)
     pen.dab(middle - 0.01, 0.525, 0.055, 0.052, "gold", 0.8)
-    pen.dab(middle - 0.01, 0.525, 0.043, 0.041, "trim", 0.95)
-    pen.stroke([(middle - 0.01, 0.495), (middle - 0.01, 0.525), (middle + 0.015, 0.54)], 0.008, "dark", 0.2)
+    pen.dab(middle - 0.01, 0.525, 0.043, 0.041, "litclock", 0.95)
+    pen.stroke(
+        [(middle - 0.01, 0.495), (middle - 0.01, 0.525), (middle + 0.015, 0.54)], 0.008, "dark", 0.2
+    )
     for y in (0.66, 0.87):
         pen.box(middle - 0.035, y, middle + 0.015, y + 0.10, "dark", 0.3)
         pen.dab(middle - 0.01, y, 0.025, 0.025, "dark", 0.3)
@@ -191,8 +207,7 @@ def _cabin(kind: str, variant: int) -> Stamp:
     _logs(pen)
     cover = "snow" if snowy else "roof"
     pen.shape([(0.33, 0.17), (1.22, 0.17), (1.44, 0.60), (0.57, 0.60)], cover, 0.8)
-    for k in range(90):
-        x, y = pen.rng.random(2)
+    for x, y in pen.rng.random((90, 2)):
         at = (0.36 + 0.22 * y + 0.78 * x, 0.19 + 0.39 * y)
         pen.stroke([at, (at[0] + 0.09, at[1])], 0.014, cover, pen.rng.uniform(0.5, 1.0))
     pen.stroke([(0.58, 0.60), (1.44, 0.60)], 0.03, cover, 0.35)
@@ -286,7 +301,9 @@ def _windmill(kind: str, variant: int) -> Stamp:
             "wall",
             shade,
         )
-    pen.shape([(x - 0.115, 0.43), (x - 0.06, 0.31), (x + 0.05, 0.30), (x + 0.115, 0.43)], "roof", 0.7)
+    pen.shape(
+        [(x - 0.115, 0.43), (x - 0.06, 0.31), (x + 0.05, 0.30), (x + 0.115, 0.43)], "roof", 0.7
+    )
     for y in (0.55, 0.72):
         pen.box(x - 0.03, y, x + 0.015, y + 0.06, "dark", 0.4)
     pen.box(x - 0.05, 0.86, x + 0.03, 1.0, "dark", 0.5)
@@ -299,7 +316,9 @@ def _windmill(kind: str, variant: int) -> Stamp:
 def _mill_sail(pen: Stencil, x: float, y: float, turn: float) -> None:
     c, s = np.cos(turn), np.sin(turn)
     place = lambda along, across: (x + along * c - across * s, y + along * s + across * c)  # noqa: E731
-    pen.shape([place(0.09, 0), place(0.37, 0), place(0.37, 0.07), place(0.09, 0.055)], "cream", 0.85)
+    pen.shape(
+        [place(0.09, 0), place(0.37, 0), place(0.37, 0.07), place(0.09, 0.055)], "cream", 0.85
+    )
     for along in np.linspace(0.10, 0.36, 7):
         pen.stroke([place(along, 0), place(along, 0.065)], 0.006, "dark", 0.6)
     pen.stroke([place(0, 0), place(0.38, 0)], 0.014, "dark", 0.5)
@@ -332,7 +351,7 @@ def _sweep(pen: Stencil, x: float, y: float, half: float) -> None:
     lower = [(x + half * t, y + 0.135 - 0.045 * abs(t) ** 3) for t in u]
     upper = [(x + half * t, y + 0.02 + 0.085 * abs(t) ** 0.8) for t in u[::-1]]
     pen.shape(lower + upper, "roof", 0.55)
-    pen.stroke([p for p in upper], 0.014, "roof", 0.95)
+    pen.stroke(upper, 0.014, "roof", 0.95)
     pen.stroke(lower, 0.014, "roof", 0.15)
 
 
@@ -396,10 +415,10 @@ def _lantern(kind: str, variant: int) -> Stamp:
 def _lamp(kind: str, variant: int) -> Stamp:
     """A street lamp on an iron post."""
     pen = Stencil(240, 0.24, ("dark", "lit"), 780)
-    pen.stroke([(0.12, 0.2), (0.12, 1.0)], 0.022, "dark", 0.45)
+    pen.stroke([(0.12, 0.2), (0.12, 1.0)], 0.032, "dark", 0.45)
     pen.box(0.085, 0.93, 0.155, 1.0, "dark", 0.5)
-    pen.shape([(0.07, 0.08), (0.17, 0.08), (0.15, 0.2), (0.09, 0.2)], "lit", 1.0)
-    pen.shape([(0.05, 0.085), (0.12, 0.02), (0.19, 0.085)], "dark", 0.6)
+    pen.shape([(0.055, 0.08), (0.185, 0.08), (0.155, 0.21), (0.085, 0.21)], "lit", 1.0)
+    pen.shape([(0.035, 0.09), (0.12, 0.01), (0.205, 0.09)], "dark", 0.6)
     for x in (0.07, 0.12, 0.17):
         pen.stroke([(x, 0.08), (0.12 + (x - 0.12) * 0.6, 0.2)], 0.008, "dark", 0.4)
     return pen.stamp("stone", 0.1)
@@ -412,11 +431,31 @@ def _table(kind: str, variant: int) -> Stamp:
     pen.stroke([(0.5, 0.1), (0.5, 0.98)], 0.025, "dark", 0.5)
     for k in range(6):
         a, b = 0.06 + 0.147 * k, 0.06 + 0.147 * (k + 1)
-        pen.shape([(a, 0.36), (0.5, 0.06), (b, 0.36)], "cream" if k % 2 else "awning", 0.95 - 0.1 * k)
+        pen.shape(
+            [(a, 0.36), (0.5, 0.06), (b, 0.36)], "cream" if k % 2 else "awning", 0.95 - 0.1 * k
+        )
     pen.dab(0.5, 0.70, 0.22, 0.05, "trim", 0.9)
     for x in (0.18, 0.82):
         pen.stroke([(x, 0.58), (x, 0.98)], 0.03, "dark", 0.5)
         pen.stroke([(x, 0.79), (x + (0.14 if x < 0.5 else -0.14), 0.79)], 0.035, "dark", 0.7)
+    return pen.stamp("stone", 0.2)
+
+
+@makes("stall", variants=1)
+def _stall(kind: str, variant: int) -> Stamp:
+    """A market stall: striped roof on posts, a counter with goods."""
+    pen = Stencil(130, 1.3, ("beam", "cream", "awning", "lit", "flower"), 795)
+    pen.box(0.18, 0.38, 1.12, 0.70, "lit", 0.35)
+    for x in (0.17, 1.13):
+        pen.stroke([(x, 0.30), (x, 1.0)], 0.05, "beam", 0.5)
+    pen.box(0.12, 0.68, 1.18, 1.0, "beam", 0.75)
+    for x in pen.rng.uniform(0.2, 1.1, 16):
+        pen.dab(x, 0.66, 0.05, 0.045, "flower" if pen.rng.random() < 0.5 else "cream", 0.8)
+    for k in range(8):
+        a, b = 0.05 + 0.15 * k, 0.05 + 0.15 * (k + 1)
+        top = [(0.2 + 0.1125 * k, 0.05), (0.2 + 0.1125 * (k + 1), 0.05)]
+        pen.shape([*top, (b, 0.36), (a, 0.36)], "cream" if k % 2 else "awning", 0.95 - 0.06 * k)
+        pen.dab((a + b) / 2, 0.36, 0.075, 0.06, "cream" if k % 2 else "awning", 0.6)
     return pen.stamp("stone", 0.2)
 
 
@@ -445,7 +484,10 @@ def _fountain(kind: str, variant: int) -> Stamp:
     pen.dab(0.8, 0.38, 0.3, 0.06, "stone", 0.85)
     for side in (-1, 1):
         for reach in (0.14, 0.26, 0.36):
-            arc = [(0.8 + side * reach * t, 0.30 - 0.25 * t + 0.75 * t * t) for t in np.linspace(0, 1, 9)]
+            arc = [
+                (0.8 + side * reach * t, 0.30 - 0.25 * t + 0.75 * t * t)
+                for t in np.linspace(0, 1, 9)
+            ]
             pen.stroke(arc, 0.022, "white", 0.95)
     return pen.stamp("stone", 0.2)
 

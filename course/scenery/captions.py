@@ -21,7 +21,11 @@ def _kinds() -> list[Phrase]:
         "cherry blossom festival": ("cherry blossom festival", "spring blossom garden"),
         "town square": ("old European town square", "historic town square with cobblestones"),
         "forest clearing": ("forest clearing", "quiet clearing in an old forest"),
-        "mountain lake": ("mountain lake", "alpine lake with reflections", "calm lake in the mountains"),
+        "mountain lake": (
+            "mountain lake",
+            "alpine lake with reflections",
+            "calm lake in the mountains",
+        ),
         "seaside": ("seaside", "sandy beach by the sea", "coast with gentle waves"),
         "autumn hills": ("autumn hills", "rolling hills in autumn colors"),
         "meadow": ("green meadow", "open meadow with tall grass"),
@@ -40,10 +44,11 @@ PHRASES: tuple[Phrase, ...] = (
     *_about("season", "winter", "in winter", "cold winter air", "snow on the ground"),
     *_about("time_of_day", "dawn", "at dawn", "soft morning light", "pale pink sky at dawn"),
     *_about("time_of_day", "day", "bright daylight", "in the middle of the day"),
-    *_about("time_of_day", "day", "clear blue sky", "sunny blue sky", weather="clear"),
+    *_about("time_of_day", "day", "clear blue sky", "bright blue sky", weather="clear"),
     *_about("time_of_day", "sunset", "at sunset", "golden sunset", "warm evening light"),
     *_about("time_of_day", "sunset", "orange sunset sky", weather="clear"),
-    *_about("time_of_day", "night", "at night", "dark night sky", "quiet night"),
+    *_about("time_of_day", "night", "at night", "quiet night"),
+    *_about("time_of_day", "night", "dark night sky", aurora=False),
     *_about("weather", "clear", "clear sky", "clear weather"),
     *_about("weather", "cloudy", "cloudy sky", "drifting clouds", "clouds in the sky"),
     *_about("weather", "misty", "morning mist", "mist over the land", time_of_day="dawn"),
@@ -51,10 +56,10 @@ PHRASES: tuple[Phrase, ...] = (
     *_about("weather", "rainy", "falling rain", "rainy weather", "gray sky with rain"),
     *_about("weather", "snowy", "fresh snowfall", "falling snow", "snowflakes in the air"),
     *_about("celestial", "sun", "sun in the sky", "bright sun", time_of_day="day"),
-    *_about("celestial", "sun", "low sun on the horizon", "setting sun", time_of_day="sunset"),
-    *_about("celestial", "sun", "rising sun", "low sun on the horizon", time_of_day="dawn"),
+    *_about("celestial", "sun", "low sun", "setting sun", time_of_day="sunset"),
+    *_about("celestial", "sun", "rising sun", "low sun", time_of_day="dawn"),
     *_about("celestial", "full moon", "full moon", "bright full moon in the night sky"),
-    *_about("celestial", "full moon", "full moon behind clouds", weather="cloudy"),
+    *_about("celestial", "full moon", "full moon in a cloudy sky", weather="cloudy"),
     *_about("celestial", "crescent moon", "crescent moon", "thin crescent moon in the sky"),
     *_about("stars", True, "stars in the sky", "starry night sky", "twinkling stars"),
     *_about("aurora", True, "aurora borealis in night sky", "green aurora", "northern lights"),
@@ -120,12 +125,13 @@ def caption(attributes: Mapping[str, Value], rng: np.random.Generator) -> str:
     rest = [said[int(k)] for k in rng.permutation(len(said) - 1) + 1] if len(said) > 1 else []
     first = int(rng.integers(len(rest) + 1)) if rng.random() < 0.25 else 0
     text = ", ".join([*rest[:first], *said[:1], *rest[first:]])
-    return text[:1].upper() + text[1:] + "."
+    return f"{text[:1].upper()}{text[1:]}." if text else ""
 
 
 def meaning(phrase: str) -> list[dict[str, Value]]:
     """The sets of attributes that make a phrase true, any one of them being enough."""
-    return [why for text, why in PHRASES if text == phrase.strip(" .").lower() or text == phrase]
+    said = phrase.strip(" .").lower()
+    return [why for text, why in PHRASES if text.lower() == said]
 
 
 def vocabulary() -> list[str]:

@@ -1,35 +1,45 @@
 """Textures that no seed changes: periodic tiles made once, then rolled and flipped per scene."""
 
 import zlib
-from functools import lru_cache
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]  # float32 in practice: half the memory, twice the speed
 TILE = 512
 
 # A spectral tile keeps the frequencies of a band (cycles per tile), falling off as f**-slope;
 # a stretch > 1 makes its features that much wider than tall.
 SPECTRA = {
-    "cloud": dict(low=2, high=90, slope=1.75, stretch=1.6),
-    "wide": dict(low=1, high=12, slope=1.5, stretch=1.0),
-    "dapple": dict(low=9, high=48, slope=0.7, stretch=1.3),
-    "grain": dict(low=30, high=110, slope=0.5, stretch=1.0),
-    "drift": dict(low=2, high=70, slope=1.5, stretch=6.0),
-    "ripple": dict(low=6, high=90, slope=0.9, stretch=5.0),
-    "folds": dict(low=3, high=120, slope=1.45, stretch=0.6),
+    "cloud": {"low": 2, "high": 90, "slope": 1.75, "stretch": 1.6},
+    "wide": {"low": 1, "high": 12, "slope": 1.5, "stretch": 1.0},
+    "dapple": {"low": 9, "high": 48, "slope": 0.7, "stretch": 1.3},
+    "grain": {"low": 30, "high": 110, "slope": 0.5, "stretch": 1.0},
+    "drift": {"low": 2, "high": 70, "slope": 1.5, "stretch": 6.0},
+    "ripple": {"low": 6, "high": 90, "slope": 0.9, "stretch": 5.0},
+    "folds": {"low": 3, "high": 120, "slope": 1.45, "stretch": 0.6},
 }
 # A stroke tile is covered with short brush strokes (lengths and widths in tile pixels), their
 # angle swinging about a mean by a slow noise.
 STROKES = {
-    "sky": dict(count=5200, length=34, width=7, angle=0.0, swing=1.1),
-    "water": dict(count=5200, length=40, width=5, angle=0.0, swing=0.12),
-    "leaf": dict(count=9000, length=9, width=7, angle=0.8, swing=6.0),
-    "grass": dict(count=9000, length=20, width=4, angle=1.45, swing=0.9),
-    "stone": dict(count=6000, length=22, width=9, angle=0.9, swing=2.5),
+    "sky": {"count": 5200, "length": 34, "width": 7, "angle": 0.0, "swing": 1.1},
+    "water": {"count": 5200, "length": 40, "width": 5, "angle": 0.0, "swing": 0.12},
+    "leaf": {"count": 9000, "length": 9, "width": 7, "angle": 0.8, "swing": 6.0},
+    "grass": {"count": 9000, "length": 20, "width": 4, "angle": 1.45, "swing": 0.9},
+    "stone": {"count": 6000, "length": 22, "width": 9, "angle": 0.9, "swing": 2.5},
 }
+
+
+Item = TypeVar("Item")
+
+
+def pick(rng: np.random.Generator, options: Sequence[Item]) -> Item:
+    """One of the options, each as likely."""
+    return options[int(rng.integers(len(options)))]
 
 
 def _rng(name: str) -> np.random.Generator:
@@ -55,7 +65,10 @@ def _strokes(name: str, count: int, length: int, width: int, angle: float, swing
     for x, y, grey, scale in rng.random((count, 4)):
         px, py = int(x * TILE), int(y * TILE)
         turn = angle + swing * (float(flow[py, px]) - 0.5)
-        dx, dy = np.cos(turn) * length * (0.5 + scale) / 2, np.sin(turn) * length * (0.5 + scale) / 2
+        dx, dy = (
+            np.cos(turn) * length * (0.5 + scale) / 2,
+            np.sin(turn) * length * (0.5 + scale) / 2,
+        )
         wide = max(1, round(width * (0.5 + scale)))
         for ox in {0, TILE * (px < length) - TILE * (px > TILE - length)}:
             for oy in {0, TILE * (py < length) - TILE * (py > TILE - length)}:
@@ -80,7 +93,7 @@ def _cobbles(rows: int = 22, columns: int = 18) -> Array:
     return np.clip(dome * (0.15 + 0.7 * grey + lit), 0, 1).astype(np.float32)
 
 
-@lru_cache(maxsize=None)
+@cache
 def tile(name: str) -> Array:
     """The periodic texture of that name, about uniform in [0, 1]: (TILE, TILE)."""
     if name in SPECTRA:
@@ -146,7 +159,7 @@ def skyline(size: int, rough: float, rng: np.random.Generator) -> Array:
     return curve[::-1] if mirror < 0.5 else curve
 
 
-def smoothstep(low: float, high: float, x: Array) -> Array:
+def smoothstep(low: Any, high: Any, x: Array) -> Array:
     """Hermite step from 0 below `low` to 1 above `high`, elementwise."""
     t = np.clip((x - low) * (1 / (high - low)), 0, 1)
     return t * t * (3 - 2 * t)

@@ -35,7 +35,7 @@ def _range(kind: str, variant: int) -> Stamp:
 def _peak(
     maps: tuple[Array, Array, Array], x: float, summit: float, wide: float, rng: np.random.Generator
 ) -> None:
-    """One mountain: a crest that zigzags down towards us, a lit and a shaded flank, spurs on both."""
+    """One mountain: a crest that zigzags towards us, a lit and a shaded flank, spurs on both."""
     cover, shade, cold = maps
     rows, cols = cover.shape
     half = int(min(rows * (1 - summit) * wide * 1.25, cols / 2 - 1))
@@ -49,7 +49,9 @@ def _peak(
     crest = (folds[:, half : half + 1] * 1.3 + 0.10) * np.sqrt(down) * 0.22 * rows
     off = (np.arange(-half, half)[None, :] - crest) / rows
     angle = off / (down * wide)
-    edge = np.abs(np.arange(-half, half)[None, :] / rows / (down * wide) + 0.25 * folds + 0.18 * fine)
+    edge = np.abs(
+        np.arange(-half, half)[None, :] / rows / (down * wide) + 0.25 * folds + 0.18 * fine
+    )
     inside = smoothstep(1.03, 0.97, edge) * (down > 2e-4)
     spur = (angle * 2.6 + 1.5 * folds + 0.5 * fine + rng.random()) % 1
     flank = smoothstep(0.06, -0.06, angle + 0.12 * grain)
@@ -112,7 +114,13 @@ def ground(
     near = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
     shade = 0.52 + contrast * (strokes - 0.5) * (0.35 + 0.65 * near) + 0.5 * (patches - 0.5)
     a, b = colours
-    table = ramp([(0, a * light.shade), (0.5, mix(a, b, 0.35) * mix(light.shade, light.sun, 0.7)), (1, b * light.sun)])
+    table = ramp(
+        [
+            (0, a * light.shade),
+            (0.5, mix(a, b, 0.35) * mix(light.shade, light.sun, 0.7)),
+            (1, b * light.sun),
+        ]
+    )
     paint = lookup(table, shade - 0.18 * near**2)
     fade = np.float32(haze) * (1 - near[..., None]) ** 3
     pixels[top:] = paint + fade * (light.haze - paint)

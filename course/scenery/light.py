@@ -1,11 +1,12 @@
 """The light of a scene: what it does to every colour, and the colours of the air."""
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-Colour = NDArray[np.float32]
+Colour = NDArray[np.floating[Any]]
 
 
 def rgb(*values: float) -> Colour:

@@ -10,13 +10,17 @@ Grid = NDArray[np.bool_]
 LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 
 
-def check_pattern(pattern: Grid) -> Grid:
-    """The pattern itself; ValueError unless it is a square boolean grid of at least 2 × 2."""
+def check_pattern(pattern: Grid, size: int, strength: float) -> Grid:
+    """The pattern; ValueError unless it is a square boolean grid that the picture can show."""
     grid = np.asarray(pattern)
     if grid.ndim != 2 or grid.shape[0] != grid.shape[1] or len(grid) < 2 or grid.dtype != bool:
         raise ValueError(
             f"a pattern is a square boolean array (True = dark), not {grid.dtype} {grid.shape}"
         )
+    if len(grid) > size:
+        raise ValueError(f"a picture of {size} pixels cannot show {len(grid)} modules a side")
+    if not 0 <= strength <= 1:
+        raise ValueError(f"strength must be between 0 and 1, not {strength}")
     return grid
 
 
@@ -40,6 +44,8 @@ def module_mask(image: Image.Image, n: int, threshold: str | float = "local") ->
 
     threshold: a luminance in (0, 1), or "local": the mean of the picture within n // 4 modules.
     """
+    if isinstance(threshold, str) and threshold != "local":
+        raise ValueError(f'threshold must be "local" or a luminance, not {threshold!r}')
     if not 2 <= n <= min(image.size):
         raise ValueError(f"n must be between 2 and the image's {min(image.size)} pixels, not {n}")
     grey = np.asarray(image.convert("RGB"), dtype=np.float32) @ LUMA / 255
@@ -48,18 +54,21 @@ def module_mask(image: Image.Image, n: int, threshold: str | float = "local") ->
     return means < level
 
 
-def modulate(
-    pixels: Array, pattern: Grid, strength: float, rng: np.random.Generator
-) -> Array:
+def modulate(pixels: Array, pattern: Grid, strength: float, rng: np.random.Generator) -> Array:
     """Put a module pattern into the luminance of a painting: (s, s, 3) -> (s, s, 3).
 
     Dark modules are painted in shadow, light ones in sun, with ragged, brushed edges; hue and
-    texture stay. strength in [0, 1]: 0 leaves the painting, 1 reaches full contrast.
+    texture stay. strength in [0, 1]: at 0 every module keeps its brightness, at 1 all light
+    modules are equally light and all dark ones equally dark.
     """
     size, n = len(pixels), len(pattern)
     goal = _goals(module_means(pixels @ LUMA, n), pattern, strength)
-    light, dark = (_smooth(np.where(pattern == k, goal, goal[pattern == k].mean()), size)
-                   if (pattern == k).any() else np.float32(0.5) for k in (False, True))
+    light, dark = (
+        _smooth(np.where(pattern == k, goal, goal[pattern == k].mean()), size)
+        if (pattern == k).any()
+        else np.float32(0.5)
+        for k in (False, True)
+    )
     target = light + _brushed(pattern, size, rng) * (dark - light)
     for _ in range(2):
         level = _smooth(module_means(pixels @ LUMA, n), size)
@@ -77,11 +86,8 @@ def _brushed(pattern: Grid, size: int, rng: np.random.Generator) -> Array:
 
 
 def _goals(means: Array, pattern: Grid, strength: float) -> Array:
-    """The mean luminance each module should get: its own, pushed away from the threshold."""
-    local = np.clip(0.5 + (1 - strength) * (_surroundings(means, 3) - 0.5), 0.3, 0.7)
-    gap = 0.06 + 0.30 * strength
-    own = means - _surroundings(means, 1)
-    return np.clip(local + np.where(pattern, -gap, gap) + 0.5 * own, 0.06, 0.95)
+    """The mean luminance each module should get: its own, drawn towards 0.12 or 0.88."""
+    return means + np.float32(strength) * (np.where(pattern, 0.12, 0.88) - means)
 
 
 def _smooth(means: Array, size: int) -> Array:

@@ -11,6 +11,7 @@ from course.scenery import air, places
 from course.scenery.captions import caption
 from course.scenery.light import light_of
 from course.scenery.pattern import check_pattern, modulate
+from course.scenery.stage import Stage, weather
 from course.scenery.world import Attributes, Value, sample
 
 SUPERSAMPLE = 2
@@ -26,7 +27,7 @@ class Scene:
 
 
 def scene(seed: int, size: int = 128) -> Scene:
-    """The scene of that seed: the same at every size, of every kind in turn of chance.
+    """The scene of that seed, the same at every size; its attributes follow `world.odds`.
 
     Raises ValueError when size < 16 or seed < 0.
     """
@@ -46,14 +47,17 @@ def draw(
     """Paint a scene with these attributes: RGB, size × size.
 
     What is not given is chosen by the seed. pattern: (n, n) bool, True = dark, put into the
-    picture's luminance with that strength in [0, 1]. Raises ValueError for attributes that do
-    not exist or that no scene holds together, size < 16, seed < 0, a pattern that is no grid.
+    picture's luminance with that strength in [0, 1] (`pattern.modulate`).
+
+    Raises ValueError for attributes that do not exist or that no scene holds together, size < 16,
+    seed < 0, a pattern that is no square boolean grid or finer than the pixels, a strength
+    outside [0, 1].
     """
     _check(seed, size)
     chosen = sample(np.random.default_rng([seed, 2]), attributes)
     pixels = _paint(chosen, seed, size * SUPERSAMPLE)
     if pattern is not None:
-        grid, rng = check_pattern(pattern), np.random.default_rng([seed, 4])
+        grid, rng = check_pattern(pattern, size, strength), np.random.default_rng([seed, 4])
         pixels = modulate(pixels, grid, strength, rng)
     large = (np.clip(pixels, 0, 1) * 255 + 0.5).astype(np.uint8, order="C")
     return Image.fromarray(large).reduce(SUPERSAMPLE)
@@ -70,9 +74,9 @@ def _paint(chosen: Attributes, seed: int, size: int) -> NDArray[np.float32]:
     rng = np.random.default_rng([seed, 3])
     mirrored = rng.random() < 0.5
     light = light_of(str(chosen["time_of_day"]), str(chosen["weather"]), rng)
-    stage = places.Stage(np.zeros((size, size, 3), dtype=np.float32), chosen, light, seed)
+    stage = Stage(np.zeros((size, size, 3), dtype=np.float32), chosen, light, seed)
     places.PLACES[str(chosen["kind"])](stage)
-    places.weather(stage)
+    weather(stage)
     air.vignette(stage.pixels)
     pixels = air.brush(stage.pixels, rng)
     return pixels[:, ::-1] if mirrored else pixels

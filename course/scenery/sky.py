@@ -49,9 +49,9 @@ def gradient(pixels: Array, light: Light, horizon: float, rng: np.random.Generat
 def _star_map(size: int) -> Array:
     rng = np.random.default_rng(7)
     sky = np.zeros((size, size), dtype=np.float32)
-    for y, x, bright in rng.random((420, 3)):
-        power = 0.25 + 0.75 * bright**4
-        r = size * (0.0028 + 0.0045 * bright**6)
+    for y, x, bright in rng.random((560, 3)):
+        power = 0.35 + 0.75 * bright**3
+        r = size * (0.0034 + 0.0050 * bright**5)
         _splat(sky, y * size, x * size, r, power)
     return sky
 
@@ -128,7 +128,13 @@ def aurora(pixels: Array, horizon: float, rng: np.random.Generator) -> None:
         light = np.exp(-np.maximum(up, 0) / tall) * smoothstep(-0.05, 0.03, up)
         light *= 0.35 + 0.75 * rays[None, :]
         colour = lookup(
-            ramp([(0, rgb(0.25, 1.0, 0.55)), (0.35, rgb(0.12, 0.75, 0.62)), (0.8, rgb(0.5, 0.2, 0.75))]),
+            ramp(
+                [
+                    (0, rgb(0.25, 1.0, 0.55)),
+                    (0.35, rgb(0.12, 0.75, 0.62)),
+                    (0.8, rgb(0.5, 0.2, 0.75)),
+                ]
+            ),
             up,
         )
         sky = pixels[:rows]
@@ -136,9 +142,17 @@ def aurora(pixels: Array, horizon: float, rng: np.random.Generator) -> None:
 
 
 def clouds(
-    pixels: Array, light: Light, horizon: float, cover: float, sun_x: float, rng: np.random.Generator
+    pixels: Array,
+    light: Light,
+    horizon: float,
+    cover: float,
+    orb: tuple[float, float] | None,
+    rng: np.random.Generator,
 ) -> None:
-    """Clouds over that share of the sky, flatter and smaller towards the horizon, lit from the sun."""
+    """Clouds over that share of the sky, flatter towards the horizon, lit from the left.
+
+    They open about the sun or the moon.
+    """
     size = len(pixels)
     rows = round((horizon + 0.02) * size)
     plane, strokes = field("cloud", size, rng), field("sky", size, rng)[:rows]
@@ -146,11 +160,14 @@ def clouds(
     depth = ((0.75 / (v + 0.30)) * 0.42 * size).astype(int) % size
     density = plane[depth] + 0.16 * (strokes - 0.5)
     shift = max(1, round(0.022 * size))
-    lit = density - np.roll(plane[(depth - shift) % size], shift * (1 if sun_x < 0.5 else -1), 1)
+    lit = density - np.roll(plane[(depth - shift) % size], shift, 1)
     threshold = np.float32(1 - cover)
     alpha = smoothstep(threshold - 0.06, threshold + 0.20, density)
     thick = smoothstep(threshold + 0.05, threshold + 0.6, density)
     bright = np.clip(0.72 + 1.3 * lit - 0.55 * thick + 0.3 * (strokes - 0.5), 0, 1)
     colour = light.cloud_dark + bright[..., None] * (light.cloud_lit - light.cloud_dark)
-    fade = np.clip(0.25 + 2.5 * v, 0, 0.96).astype(np.float32)[:, None]
+    fade: Array = np.clip(0.25 + 2.5 * v, 0, 0.96).astype(np.float32)[:, None]
+    if orb is not None:
+        near = (heights(size)[:rows] - orb[1]) ** 2 + (widths(size) - orb[0]) ** 2
+        fade = fade * (1 - 0.9 * np.exp(near * np.float32(-1 / 0.085**2)))
     pixels[:rows] += (alpha * fade)[..., None] * (colour - pixels[:rows])

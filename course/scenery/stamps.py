@@ -7,7 +7,7 @@ with a palette (2m, 3), so season, hour and distance cost nothing.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +81,14 @@ class Stencil:
         for label in range(1, len(self.materials) + 1):
             cover = (labels == label).astype(np.float32)
             maps += [_halved(cover * (1 - shades)), _halved(cover * shades)]
-        return Stamp(np.stack(maps, -1), self.materials)
+        return Stamp(_trimmed(np.stack(maps, -1)), self.materials)
+
+
+def _trimmed(maps: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Maps without the empty columns that both sides have, so that the anchor stays."""
+    inked = np.flatnonzero(maps.any((0, 2)))
+    margin = min(inked[0], maps.shape[1] - 1 - inked[-1])
+    return maps[:, margin : maps.shape[1] - margin] if margin > 8 else maps
 
 
 def _halved(plane: Array) -> NDArray[np.uint8]:
@@ -97,13 +104,13 @@ def makes(*kinds: str, variants: int) -> Callable[[Maker], Maker]:
     """Register the function that draws `kinds`, each in that many variants."""
 
     def register(maker: Maker) -> Maker:
-        MAKERS.update({kind: (maker, variants) for kind in kinds})
+        MAKERS.update(dict.fromkeys(kinds, (maker, variants)))
         return maker
 
     return register
 
 
-@lru_cache(maxsize=None)
+@cache
 def stamp(kind: str, variant: int) -> Stamp:
     """The stamp of that kind, drawn at its first use."""
     maker, variants = MAKERS[kind]
@@ -115,24 +122,32 @@ def steps(height: float, octave: int = 8) -> float:
     return float(2 ** (np.round(np.log2(height) * octave) / octave))
 
 
-def shrunk(maps: NDArray[np.uint8], rows: int, cols: int) -> NDArray[np.uint8]:
-    """Maps resampled: (h, w, k) -> (rows, cols, k)."""
+def pressed(kind: str, variant: int, rows: int) -> tuple[Array, Array]:
+    """A stamp that many rows high: coverage (rows, cols, 2m) and 1 − α (rows, cols, 1)."""
+    h, w = stamp(kind, variant).maps.shape[:2]
+    return resampled(kind, variant, rows, max(1, round(rows * w / h)))
+
+
+Maps = tuple[Array, Array]
+_KEPT: dict[tuple[str, int, int, int], Maps] = {}
+KEPT_BYTES = 320 * 2**20
+
+
+def resampled(kind: str, variant: int, rows: int, cols: int) -> Maps:
+    """Coverage maps at a size and 1 − α: (rows, cols, 2m), (rows, cols, 1); the last are kept."""
+    key = (kind, variant, rows, cols)
+    if key not in _KEPT:
+        _KEPT[key] = _shrunk(stamp(kind, variant).maps, rows, cols)
+        while sum(c.nbytes + a.nbytes for c, a in _KEPT.values()) > KEPT_BYTES and len(_KEPT) > 1:
+            del _KEPT[next(iter(_KEPT))]
+    return _KEPT[key]
+
+
+def _shrunk(maps: NDArray[np.uint8], rows: int, cols: int) -> Maps:
     planes = [Image.fromarray(np.ascontiguousarray(maps[..., k])) for k in range(maps.shape[2])]
     way = Image.Resampling.BILINEAR
-    return np.stack([np.asarray(p.resize((cols, rows), way, reducing_gap=2.0)) for p in planes], -1)
-
-
-@lru_cache(maxsize=1500)
-def pressed(kind: str, variant: int, rows: int, stretch: float = 1.0) -> tuple[Array, Array]:
-    """A stamp that many rows high: coverage (rows, cols, 2m) and 1 − α (rows, cols, 1)."""
-    maps = stamp(kind, variant).maps
-    return _resampled(maps, rows, max(1, round(rows * stretch * maps.shape[1] / maps.shape[0])))
-
-
-def _resampled(maps: NDArray[np.uint8], rows: int, cols: int) -> tuple[Array, Array]:
-    """Coverage maps at another size, and 1 − α: (rows, cols, 2m), (rows, cols, 1)."""
-    small = shrunk(maps, rows, cols)
-    cover = small.astype(np.float32) / 255
+    small = [np.asarray(p.resize((cols, rows), way, reducing_gap=2.0)) for p in planes]
+    cover = np.stack(small, -1).astype(np.float32) / 255
     return cover, 1 - np.clip(cover.sum(-1, keepdims=True), 0, 1)
 
 
@@ -143,7 +158,7 @@ def palette(
 
     Materials called lit… shine by themselves.
     """
-    rows = []
+    rows: list[Colour] = []
     for name in stamp(kind, variant).materials:
         colour = colours[name]
         glows = name.startswith("lit")
@@ -160,7 +175,6 @@ def press(
     height: float,
     table: Array,
     opacity: float = 1.0,
-    stretch: float = 1.0,
     upside: bool = False,
 ) -> None:
     """Paint a stamp in place, its bottom centre at (x, y); all lengths in picture heights.
@@ -169,7 +183,7 @@ def press(
     """
     size = len(pixels)
     rows = max(2, round(steps(height) * size))
-    cover, clear = pressed(kind, variant, rows, stretch)
+    cover, clear = pressed(kind, variant, rows)
     if upside:
         cover, clear = cover[::-1], clear[::-1]
     top, left = round(at[1] * size) - rows, round(at[0] * size - cover.shape[1] / 2)
@@ -177,7 +191,13 @@ def press(
 
 
 def blend(
-    pixels: Array, cover: Array, clear: Array, top: int, left: int, table: Array, opacity: float
+    pixels: Array,
+    cover: Array,
+    clear: Array,
+    top: int,
+    left: int,
+    table: Array,
+    opacity: float = 1.0,
 ) -> None:
     """Lay coverage maps over the picture with their top left corner at (top, left), clipped."""
     size = len(pixels)
@@ -195,11 +215,6 @@ def blend(
     region += paint
 
 
-@lru_cache(maxsize=400)
-def _strip(kind: str, variant: int, rows: int, cols: int) -> tuple[Array, Array]:
-    return _resampled(stamp(kind, variant).maps, rows, cols)
-
-
 def press_strip(
     pixels: Array,
     kind: str,
@@ -207,23 +222,37 @@ def press_strip(
     base: float,
     height: float,
     table: Array,
-    rng: np.random.Generator,
-    opacity: float = 1.0,
+    shift: float,
     width: float = 2.0,
 ) -> None:
     """Paint a strip that repeats in x (a range, a treeline, grass) across the whole picture.
 
-    The strip's bottom lies at y = base, its period is `width` picture widths, its phase random.
+    The strip's bottom lies at y = base; its period is `width` picture widths, its phase `shift`.
     """
-    size, shift = len(pixels), rng.random()
+    size = len(pixels)
     rows, cols = max(2, round(steps(height, 4) * size)), round(steps(width, 4) * size)
-    cover, clear = _strip(kind, variant, rows, cols)
+    cover, clear = resampled(kind, variant, rows, cols)
     take = (np.arange(size) + round(shift * cols)) % cols
     top = round(base * size) - rows
-    blend(pixels, cover[:, take], clear[:, take], top, 0, table, opacity)
+    blend(pixels, cover[:, take], clear[:, take], top, 0, table)
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
+def profile(kind: str, variant: int) -> Array:
+    """How high a strip reaches at each of its columns, as a share of its height: (w,)."""
+    solid = stamp(kind, variant).maps.sum(-1) > 127
+    return (solid.any(0) * (1 - solid.argmax(0) / len(solid))).astype(np.float32)
+
+
+def gap(kind: str, variant: int, x: float, width: float, rng: np.random.Generator) -> float:
+    """A phase at which a strip of that width lies low about the picture's x, out of ten tried."""
+    reach, shifts = profile(kind, variant), rng.random(10)
+    near = (x + np.linspace(-0.07, 0.07, 9)) / width
+    columns = ((shifts[:, None] + near[None, :]) % 1 * len(reach)).astype(int)
+    return float(shifts[reach[columns].max(1).argmin()])
+
+
+@lru_cache(maxsize=128)
 def _halo(radius: int) -> Array:
     r = np.arange(-radius, radius + 1, dtype=np.float32) / radius
     d2 = r[:, None] ** 2 + r[None, :] ** 2

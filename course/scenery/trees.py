@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from course.scenery.fields import Array
+from course.scenery.fields import Array, pick
 from course.scenery.light import Colour, rgb
 from course.scenery.stamps import Stamp, Stencil, makes, pressed, stamp
 
@@ -33,7 +33,7 @@ def leaf_colours(kind: str, season: str, rng: np.random.Generator) -> dict[str, 
     if kind == "cherry":
         leaf, accent = rgb(0.95, 0.62, 0.74), rgb(1.0, 0.83, 0.88)
     elif kind == "autumn":
-        leaf, accent = AUTUMN[int(rng.integers(len(AUTUMN)))]
+        leaf, accent = pick(rng, AUTUMN)
     else:
         leaf, accent = GREENS[season]
     pine = PINE * jitter
@@ -111,7 +111,9 @@ def _foliage(
 def _clumps(rng: np.random.Generator, wide: float, tall: float, count: int, radius: float) -> Array:
     """Clumps of leaves (x, y, r) filling an uneven crown: a ring of small ones about large ones."""
     turn = (np.arange(count) + rng.uniform(-0.35, 0.35, count)) / count * 2 * np.pi
-    far = np.where(np.arange(count) % 3 == 0, rng.uniform(0.1, 0.55, count), rng.uniform(0.68, 0.95, count))
+    far = np.where(
+        np.arange(count) % 3 == 0, rng.uniform(0.1, 0.55, count), rng.uniform(0.68, 0.95, count)
+    )
     x = 0.62 + wide * far * np.cos(turn)
     y = tall + 0.03 + tall * far * np.sin(turn)
     radii = radius * rng.uniform(0.75, 1.25, count) * (1.25 - 0.45 * far)
@@ -151,11 +153,20 @@ def _trunk(pen: Stencil, fork: tuple[float, float], width: float) -> None:
     left = [(x - flare, base), (x - width * 0.55, base - 0.06), (x - width * 0.42, top - 0.02)]
     right = [(x + width * 0.42, top - 0.02), (x + width * 0.55, base - 0.06), (x + flare, base)]
     pen.shape(left + right, "trunk", 0.25)
-    inner = [(x - width * 0.08, top - 0.02), (x - width * 0.15, base - 0.05), (x - width * 0.35, base)]
+    inner = [
+        (x - width * 0.08, top - 0.02),
+        (x - width * 0.15, base - 0.05),
+        (x - width * 0.35, base),
+    ]
     pen.shape(left + inner, "trunk", 0.75)
     for u in pen.rng.random(14):
         at = x + width * 0.8 * (u - 0.5)
-        pen.stroke([(at, top), (at * 1.0 + 0.1 * width, base)], 0.006, "trunk", pen.rng.uniform(0.1, 0.8) - 0.3 * u)
+        pen.stroke(
+            [(at, top), (at * 1.0 + 0.1 * width, base)],
+            0.006,
+            "trunk",
+            pen.rng.uniform(0.1, 0.8) - 0.3 * u,
+        )
 
 
 @makes("bush", variants=5)
@@ -189,9 +200,9 @@ def _blades(seed: int, flowers: int) -> Stamp:
         for shift in (-aspect, 0, aspect):
             ends = [(x * aspect + shift, y), (tip[0] + shift, tip[1])]
             pen.stroke(ends, 0.03, "blade", 0.12 + 0.75 * rng.random())
-    for x, y, size, pick in rng.random((flowers, 4)):
+    for x, y, size, which in rng.random((flowers, 4)):
         head, r = (x * aspect, 0.10 + 0.62 * y), 0.045 + 0.035 * size
-        material = "petal" if pick < 0.6 else "petal2"
+        material = "petal" if which < 0.6 else "petal2"
         for shift in (-aspect, 0, aspect):
             pen.dab(head[0] + shift, head[1], r, r * 0.75, material, 0.35)
             pen.dab(head[0] + shift - r / 4, head[1] - r / 4, r * 0.7, r * 0.5, material, 0.95)

@@ -46,9 +46,7 @@ def lake(pixels: Array, shore: float, light: Light, deep: Colour, rng: np.random
     pixels += 0.4 * line * (light.haze - pixels)
 
 
-def river_mask(
-    size: int, shore: float, wide: float, at: float, rng: np.random.Generator
-) -> Array:
+def river_mask(size: int, shore: float, wide: float, at: float, rng: np.random.Generator) -> Array:
     """Where a river winds from (at, shore) to the foot of the picture: (s, s) in [0, 1]."""
     v = np.clip((heights(size) - shore) / (1 - shore), 0, 1)
     side, phase = rng.choice([-1, 1]), rng.uniform(-0.4, 0.4)
@@ -76,9 +74,7 @@ def river(
     pixels[top:] += mask[top:, :, None] * (water - pixels[top:])
 
 
-def sea(
-    pixels: Array, shore: float, light: Light, deep: Colour, rng: np.random.Generator
-) -> None:
+def sea(pixels: Array, shore: float, light: Light, deep: Colour, rng: np.random.Generator) -> None:
     """Waves to the horizon: troughs deep, backs in the colour of the sky, crests white near us."""
     size = len(pixels)
     top = round(shore * size)
@@ -87,7 +83,9 @@ def sea(
     near = np.linspace(0, 1, rows, dtype=np.float32)[:, None]
     sky = mix(light.middle, light.horizon, 0.4)
     body = deep * mix(light.shade, light.sun, 0.6)
-    table = ramp([(0, body * np.float32(0.55)), (0.42, body), (0.72, mix(body, sky, 0.6)), (1, sky)])
+    table = ramp(
+        [(0, body * np.float32(0.55)), (0.42, body), (0.72, mix(body, sky, 0.6)), (1, sky)]
+    )
     level = 0.5 + 0.85 * (waves - 0.5) + 0.5 * (strokes - 0.5) - 0.22 * near + 0.12
     paint = lookup(table, level)
     foam = smoothstep(0.80, 0.95, waves + 0.25 * (strokes - 0.5)) * smoothstep(0.1, 0.5, near)
@@ -127,7 +125,13 @@ def surf(
     below = below[top:]
     grain, slow = field("stone", size, rng)[top:], field("drift", size, rng)[top:]
     shade = 0.62 + 0.45 * (grain - 0.5) + 0.45 * (slow - 0.5)
-    table = ramp([(0, sand[0] * light.shade), (0.55, mix(*sand, 0.5) * light.sun * np.float32(0.85)), (1, sand[1] * light.sun)])
+    table = ramp(
+        [
+            (0, sand[0] * light.shade),
+            (0.55, mix(*sand, 0.5) * light.sun * np.float32(0.85)),
+            (1, sand[1] * light.sun),
+        ]
+    )
     paint = lookup(table, shade)
     wet = smoothstep(0.09, 0.02, below)[..., None]
     paint += 0.55 * wet * (mix(light.middle, light.shade, 0.5) - paint)

@@ -1,4 +1,8 @@
-"""What a scene can hold: the attributes, their values, and how often each value occurs."""
+"""What a scene can hold: the attributes, their values, and how often each value occurs.
+
+`odds` answers how often; over all kinds of scene every value of every attribute occurs in at
+least 2 % of the scenes (the rarest are the aurora and the lighthouse's beam).
+"""
 
 from collections.abc import Mapping
 from typing import Any
@@ -52,7 +56,10 @@ def _chance(p: float) -> Odds:
 
 HOURS: Odds = {"dawn": 0.18, "day": 0.32, "sunset": 0.22, "night": 0.28}
 FAIR: Odds = {"clear": 0.46, "cloudy": 0.28, "misty": 0.12, "rainy": 0.14}
-COLD: Odds = {"clear": 0.40, "cloudy": 0.12, "misty": 0.08, "snowy": 0.40}
+COLD: Odds = {"clear": 0.38, "cloudy": 0.12, "misty": 0.10, "snowy": 0.40}
+# Winter nights are often clear, for the aurora.
+COLD_HOURS = {"by": "time_of_day"} | dict.fromkeys(("dawn", "day", "sunset"), COLD)
+COLD_HOURS |= {"night": {"clear": 0.66, "cloudy": 0.08, "misty": 0.06, "snowy": 0.20}}
 
 # The odds of each attribute by kind of scene. What is not named is absent. A plan that depends
 # on an attribute chosen before it says so under "by".
@@ -60,9 +67,9 @@ Plan = Mapping[str, Mapping[Any, Any]]
 PLANS: dict[str, Plan] = {
     "winter wonderland": {
         "season": {"winter": 1.0},
-        "time_of_day": HOURS | {"day": 0.26, "night": 0.34},
-        "weather": COLD,
-        "aurora": _chance(0.65),
+        "time_of_day": {"dawn": 0.16, "day": 0.22, "sunset": 0.20, "night": 0.42},
+        "weather": COLD_HOURS,
+        "aurora": _chance(0.75),
         "mountains": _chance(0.6),
         "trees": {"evergreen": 1.0},
         "building": {"cabin": 0.72, "none": 0.28},
@@ -95,13 +102,22 @@ PLANS: dict[str, Plan] = {
         "weather": FAIR | {"cloudy": 0.16, "misty": 0.24},
         "trees": {"oak": 0.75, "evergreen": 0.25},
         "flowers": {"by": "season", "summer": _chance(0.3), "autumn": {False: 1.0}},
-        "drifting": {"by": "time_of_day", "night": {"fireflies": 0.7, "none": 0.3}, "dawn": {"none": 1.0}},
+        "drifting": {
+            "by": "time_of_day",
+            "night": {"fireflies": 0.7, "none": 0.3},
+            "dawn": {"none": 1.0},
+        },
     },
     "mountain lake": {
         "season": {"summer": 0.5, "autumn": 0.25, "winter": 0.25},
         "time_of_day": HOURS,
-        "weather": {"by": "season", "summer": FAIR, "autumn": FAIR, "winter": COLD},
-        "aurora": {"by": "season", "winter": _chance(0.5), "summer": {False: 1.0}, "autumn": {False: 1.0}},
+        "weather": {"by": "season", "summer": FAIR, "autumn": FAIR, "winter": COLD_HOURS},
+        "aurora": {
+            "by": "season",
+            "winter": _chance(0.75),
+            "summer": {False: 1.0},
+            "autumn": {False: 1.0},
+        },
         "mountains": {True: 1.0},
         "water": {"lake": 1.0},
         "trees": {
@@ -111,7 +127,12 @@ PLANS: dict[str, Plan] = {
             "winter": {"evergreen": 1.0},
         },
         "building": {"cabin": 0.35, "none": 0.65},
-        "flowers": {"by": "season", "summer": _chance(0.4), "autumn": {False: 1.0}, "winter": {False: 1.0}},
+        "flowers": {
+            "by": "season",
+            "summer": _chance(0.4),
+            "autumn": {False: 1.0},
+            "winter": {False: 1.0},
+        },
         "boats": {
             "by": "season",
             "summer": {"none": 0.45, "sailboats": 0.25, "rowboat": 0.30},
@@ -125,7 +146,13 @@ PLANS: dict[str, Plan] = {
         "weather": FAIR,
         "water": {"sea": 1.0},
         "building": {"lighthouse": 0.7, "none": 0.3},
-        "beam": {"by": "time_of_day", "night": _chance(0.6), "sunset": _chance(0.3), "day": {False: 1.0}, "dawn": {False: 1.0}},
+        "beam": {
+            "by": "time_of_day",
+            "night": _chance(0.75),
+            "sunset": _chance(0.5),
+            "day": {False: 1.0},
+            "dawn": {False: 1.0},
+        },
         "boats": {"sailboats": 0.5, "rowboat": 0.2, "none": 0.3},
     },
     "autumn hills": {
@@ -187,8 +214,21 @@ def odds(name: str, known: Mapping[str, Value]) -> Odds:
         return {kind: 1 / len(PLANS) for kind in PLANS}
     if any(known[other] not in fine for other, fine in NEEDS.get(name, {}).items()):
         return {ATTRIBUTES[name][0]: 1.0}
-    plan = PLANS[str(known["kind"])].get(name) or GENERAL.get(name) or {ATTRIBUTES[name][0]: 1.0}
-    return dict(plan[known[plan["by"]]] if "by" in plan else plan)
+    plan = _plan(str(known["kind"]), name)
+    while "by" in plan:
+        plan = plan[known[plan["by"]]]
+    return dict(plan)
+
+
+def _plan(kind: str, name: str) -> Mapping[Any, Any]:
+    return PLANS[kind].get(name) or GENERAL.get(name) or {ATTRIBUTES[name][0]: 1.0}
+
+
+def _tables(plan: Mapping[Any, Any]) -> list[Odds]:
+    """Every table of odds that a plan can lead to."""
+    if "by" not in plan:
+        return [dict(plan)]
+    return [table for key, part in plan.items() if key != "by" for table in _tables(part)]
 
 
 def _pick(choices: Odds, rng: np.random.Generator) -> Value:
@@ -232,10 +272,13 @@ def check(given: Mapping[str, Value]) -> None:
 
 def possible(kind: str, name: str) -> list[Value]:
     """The values an attribute can take in scenes of that kind."""
-    plan = PLANS[kind].get(name) or GENERAL.get(name) or {ATTRIBUTES[name][0]: 1.0}
-    tables = [v for k, v in plan.items() if k != "by"] if "by" in plan else [plan]
+    for other, fine in NEEDS.get(name, {}).items():
+        if not set(fine) & set(possible(kind, other)):
+            return [ATTRIBUTES[name][0]]
+    tables = _tables(_plan(kind, name))
     values = {value for table in tables for value, p in table.items() if p > 0}
-    return [v for v in ATTRIBUTES[name] if v in values or (v == ATTRIBUTES[name][0] and name in NEEDS)]
+    values |= {ATTRIBUTES[name][0]} if name in NEEDS else set()
+    return [value for value in ATTRIBUTES[name] if value in values]
 
 
 def _clash(given: Mapping[str, Value]) -> str:
@@ -247,9 +290,9 @@ def _clash(given: Mapping[str, Value]) -> str:
                 valid = ", ".join(map(repr, possible(kind, name)))
                 return f"a {kind} scene cannot have {name} = {value!r}; it can have {valid}"
     for name, needs in NEEDS.items():
-        for other, fine in needs.items():
-            if given.get(name, ATTRIBUTES[name][0]) != ATTRIBUTES[name][0] and other in given:
-                if given[other] not in fine:
-                    valid = " or ".join(map(repr, fine))
-                    return f"{name} = {given[name]!r} needs {other} to be {valid}"
+        absent = given.get(name, ATTRIBUTES[name][0]) == ATTRIBUTES[name][0]
+        for other, fine in () if absent else needs.items():
+            if other in given and given[other] not in fine:
+                valid = " or ".join(map(repr, fine))
+                return f"{name} = {given[name]!r} needs {other} to be {valid}"
     return f"no scene holds these attributes together: {dict(given)}"
