@@ -106,12 +106,12 @@ plots.set_style()
 # imitates $q$, 0 when they are equal and positive otherwise. So
 #
 # $$\text{VLB} =
-# \underbrace{D_\text{KL}\big(q(x_T\mid x_0)\,\|\,p(x_T)\big)}_{L_T}
-# + \sum_{t=2}^{T}\underbrace{\mathbb E_q\, D_\text{KL}\big(q(x_{t-1}\mid x_t, x_0)\,\|\,
+# \underbrace{D_\text{KL}\big(q(x_T\mid x_0)\,\|\,p(x_T)\big)}_{L_T} +
+# \sum_{t=2}^{T}\underbrace{\mathbb E_q\, D_\text{KL}\big(q(x_{t-1}\mid x_t, x_0)\,\|\,
 # p_\theta(x_{t-1}\mid x_t)\big)}_{L_{t-1}}
 # \;\underbrace{-\,\mathbb E_q \log p_\theta(x_0\mid x_1)}_{L_0}.$$
 #
-# - $L_T$ asks whether the end of the forward process is really noise. It has no weights in it: it is
+# - $L_T$ asks whether the end of the forward process is really noise. There is no $\theta$ in it: it is
 #   the schedule's business, and lesson 02 saw to it.
 # - $L_{t-1}$ asks the network to imitate the step back that one would take *if one knew* $x_0$. The
 #   network does not know $x_0$; it must do as well as it can from $x_t$.
@@ -119,8 +119,8 @@ plots.set_style()
 #
 # ### Two Gaussians
 #
-# Everything inside these KLs is Gaussian. Between two Gaussians with the same kind of covariance the
-# divergence has a closed form. In one dimension write out $\log q/p$ and average it with
+# Everything inside these KLs is Gaussian, and all covariances are multiples of $I$, so that pixels can be
+# treated one by one and their divergences added up. For one of them write out $\log q/p$ and average it with
 # $\mathbb E_q (x-m_q)^2 = v_q$ and $\mathbb E_q(x-m_p)^2 = v_q + (m_q-m_p)^2$:
 #
 # $$D_\text{KL}\big(\mathcal N(m_q, v_q)\,\|\,\mathcal N(m_p, v_p)\big)
@@ -154,16 +154,16 @@ for m_p, v_p in [(1.0, 1.0), (0.0, 4.0)]:
 # the precisions as weights. Lesson 04 goes through it line by line; the result is
 # $q(x_{t-1}\mid x_t, x_0) = \mathcal N(\tilde\mu_t, \tilde\beta_t I)$ with
 #
-# $$\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0
-# + \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t,
+# $$\tilde\mu_t = \frac{\sqrt{\bar\alpha_{t-1}}\,\beta_t}{1-\bar\alpha_t}\,x_0 +
+# \frac{\sqrt{\alpha_t}\,(1-\bar\alpha_{t-1})}{1-\bar\alpha_t}\,x_t,
 # \qquad
 # \tilde\beta_t = \frac{1-\bar\alpha_{t-1}}{1-\bar\alpha_t}\,\beta_t .$$
 #
 # We fix the network's variances too, say $\sigma_t^2 = \beta_t$, as DDPM does. Then only the means are
 # left to learn, and the formula for the KL says
 #
-# $$L_{t-1} = \mathbb E_q\left[\frac{1}{2\sigma_t^2}\,\big\|\tilde\mu_t - \mu_\theta(x_t, t)\big\|^2\right]
-# + \text{something without } \theta .$$
+# $$L_{t-1} = \mathbb E_q\left[\frac{1}{2\sigma_t^2}\,\big\|\tilde\mu_t - \mu_\theta(x_t, t)\big\|^2\right] +
+# \text{something without } \theta .$$
 #
 # ### Predicting the noise
 #

@@ -65,7 +65,9 @@ def linear_by_hand(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.
 
 def linear_in_float64(T: int = 1000, beta_start: float = 1e-4, beta_end: float = 0.02) -> Tensor:
     grid = torch.arange(T, dtype=torch.float64) / (T - 1)
-    return torch.lerp(torch.tensor(beta_start).double(), torch.tensor(beta_end).double(), grid).float()
+    return torch.lerp(
+        torch.tensor(beta_start).double(), torch.tensor(beta_end).double(), grid
+    ).float()
 
 
 LINEAR_SCHEDULE = Exercise(
