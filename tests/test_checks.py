@@ -133,8 +133,9 @@ def test_lazy_answers_are_caught(exercise: Exercise, what: str) -> None:
     def function(**inputs: Any) -> Any:
         return value(inputs)
 
-    is_class = isinstance(exercise.reference, type)
-    lazy = type("Lazy", (exercise.reference,), {"forward": forward}) if is_class else function
+    reference, lazy = exercise.reference, function
+    if isinstance(reference, type):
+        lazy = type("Lazy", (reference,), {"forward": forward})
     assert judge_answer(exercise, lazy).state == "wrong"
 
 
