@@ -532,11 +532,12 @@ def test_progress_counts_what_the_notebook_counts(
     assert "noise" not in said.out
 
 
-def test_a_helper_that_is_a_stub_does_not_hide_the_reference(tmp_path: Path) -> None:
-    """In the notebook `check` puts the reference in its place."""
-    betas = "def linear_schedule(*args, **kwargs):\n    raise NotImplementedError"
-    found = states(write_notebook(tmp_path, {"q_sample": reference("q_sample")}, betas))
-    assert found["q_sample"] == "right"
+def test_an_open_exercise_does_not_fail_a_later_one(tmp_path: Path) -> None:
+    """In the notebook `check` puts the reference in its place, and so does `progress`."""
+    path = write_notebook(tmp_path, {}, STUB.format("predict_x0"), reference("ddpm_step"))
+    found = states(path.rename(tmp_path / "04_sampling.ipynb"))
+    assert "predict_x0(" in reference("ddpm_step")
+    assert (found["ddpm_step"], found["predict_x0"]) == ("right", "not done")
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"cells": 3}', '{"cells": [1]}', "\xff"])

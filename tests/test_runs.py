@@ -168,9 +168,10 @@ def test_a_second_ctrl_c_stops_at_once(tmp_path: Path) -> None:
         signal.raise_signal(signal.SIGINT)
         raise AssertionError("it went on")
 
+    before = signal.getsignal(signal.SIGINT)
     with pytest.raises(KeyboardInterrupt):
         run(dataclasses.replace(tiny(), draw=draw), tmp_path)
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 class Killed(BaseException):
@@ -440,10 +441,21 @@ def test_a_full_disk_leaves_the_last_checkpoint(
     expect_same(tmp_path, uninterrupted)
 
 
-def test_a_disk_too_full_for_the_log(tmp_path: Path) -> None:
-    (tmp_path / "log.jsonl").mkdir()
+@pytest.mark.parametrize("at", [0, 10])
+def test_a_log_that_cannot_be_written(tmp_path: Path, at: int) -> None:
+    """From the start, or from some step on."""
+    log = tmp_path / "log.jsonl"
+
+    def draw(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
+        if step == at:
+            log.unlink()
+            log.mkdir()
+        return tiny().draw(step, generator)
+
+    if at == 0:
+        log.mkdir()
     with pytest.raises(CourseError, match=r"log\.jsonl could not be written") as caught:
-        run(tiny(), tmp_path)
+        run(dataclasses.replace(tiny(), draw=draw), tmp_path)
     assert "\n" not in str(caught.value)
 
 
