@@ -105,7 +105,7 @@ def test_help_of_each_command(command: str) -> None:
     ("arguments", "word"),
     [
         (["sampel"], "sampel"),
-        (["train"], "name"),
+        (["train"], "Missing argument"),
         (["sample", "--n", "0"], "--n"),
         (["sample", "--n", "two"], "--n"),
         (["sample", "--steps", "0"], "--steps"),

@@ -354,6 +354,13 @@ def test_the_readme_names_every_lesson() -> None:
     assert [s.stem for s in SOURCES if s.stem not in text] == []
 
 
+def test_the_readmes_links_lead_somewhere() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"\]\(([^):#]+)\)", text)
+    assert targets
+    assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
 def test_no_large_file_slipped_in() -> None:
     """A clone stays small: MNIST is the largest that is meant."""
     names = run("git", "ls-files", "-z").split("\0")

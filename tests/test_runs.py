@@ -27,7 +27,9 @@ from tests.tiny_course import tiny
 
 ROOT = Path(__file__).parents[1]
 STEPS = 60
-POSIX = pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals and limits")
+POSIX = pytest.mark.skipif(
+    sys.platform == "win32", reason="signals, limits and processes as POSIX has them"
+)
 
 
 @pytest.fixture(scope="module")
@@ -365,6 +367,7 @@ def largest_difference(a: dict[str, Tensor], b: dict[str, Tensor]) -> float:
     return max((a[key].float() - b[key].float()).abs().max().item() for key in weights)
 
 
+@POSIX
 def test_two_processes_give_the_weights_of_one(tmp_path: Path) -> None:
     steps = 25
     done = launch(["--multi_gpu", "--num_processes", "2"], tmp_path / "two", steps)

@@ -203,15 +203,22 @@ def speed() -> list[Row]:
     pipeline.set_progress_bar_config(disable=True)
 
     def ours() -> None:
-        *_, _x0 = sample(as_eps_model(network, ALPHA_BARS), noise(64), ALPHA_BARS, steps=50)
+        *_, _x0 = sample(as_eps_model(network, ALPHA_BARS), noise(64), ALPHA_BARS, steps=10)
 
     def theirs() -> None:
-        pipeline(64, torch.Generator().manual_seed(1), num_inference_steps=50, output_type="np")
+        pipeline(64, torch.Generator().manual_seed(1), num_inference_steps=10, output_type="np")
 
-    rounds = [(cpu_seconds(ours), cpu_seconds(theirs)) for _ in tqdm(range(6), desc="rounds")][1:]
-    a, b = (sorted(times)[len(times) // 2] for times in zip(*rounds, strict=True))
+    for work in (ours, theirs):
+        work()
+    pairs = []
+    for turn in tqdm(range(24), desc="rounds"):
+        # Who goes first changes, and the least time counts: what is above it is other processes.
+        order = (ours, theirs) if turn % 2 else (theirs, ours)
+        spent = {work: cpu_seconds(work) for work in order}
+        pairs.append((spent[ours], spent[theirs]))
+    a, b = (min(times) for times in zip(*pairs, strict=True))
     return [
-        Row("64 digits, 50 calls: the course's sampler, CPU seconds", f"{a:.2f}", "—"),
+        Row("64 digits, 10 calls: the course's sampler, CPU seconds", f"{a:.2f}", "—"),
         Row("the same network driven by DDIMPipeline, CPU seconds", f"{b:.2f}", "—"),
         Row("ratio, ours to diffusers'", f"{a / b:.2f}", "≤ 1"),
     ]
