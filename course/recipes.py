@@ -49,6 +49,12 @@ def channels_last(model: nn.Module) -> nn.Module:
     return model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
+def draw_noise(x0: Tensor, T: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    """A noise level t and a noise for each image: (b,) int64 in 0…T−1, and ε of x0's shape."""
+    t = torch.randint(T, (len(x0),), generator=generator)
+    return t, torch.randn(x0.shape, generator=generator)
+
+
 def mnist_judge() -> Recipe:
     """The classifier on whose features Fréchet distances are measured."""
     images, labels = mnist("train")
@@ -87,8 +93,7 @@ def mnist_ddpm(channels: tuple[int, int] = (32, 64), steps: int = 26_000) -> Rec
 
     def draw(step: int, generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         x0 = images[batch_indices(len(images), batch_size, step, seed)]
-        t = torch.randint(T, (batch_size,), generator=generator)
-        return x0, t, torch.randn(x0.shape, generator=generator)
+        return x0, *draw_noise(x0, T, generator)
 
     def measure(network: nn.Module) -> dict[str, float]:
         noise = torch.randn(1000, 1, 28, 28, generator=torch.Generator().manual_seed(1))
@@ -121,8 +126,7 @@ def mnist_cfg(channels: tuple[int, int] = (32, 64), steps: int = 26_000) -> Reci
 
     def draw(step: int, generator: torch.Generator) -> tuple[Tensor, ...]:
         i = batch_indices(len(images), batch_size, step, seed)
-        t = torch.randint(T, (batch_size,), generator=generator)
-        eps = torch.randn(images[i].shape, generator=generator)
+        t, eps = draw_noise(images[i], T, generator)
         u = torch.rand(batch_size, generator=generator)
         return images[i], t, eps, drop_labels(labels[i], u, drop=0.1, null=null)
 

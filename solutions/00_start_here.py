@@ -104,7 +104,8 @@ hint("to_unit_range")
 #
 # Replace the line that raises `NotImplementedError`. The text in the quotes says what comes in and what
 # must go out: shape, type and range. (Where it says `Raises …`, that is how the course's own version
-# treats bad input. Yours is not asked to; checks only ever give you good input.)
+# treats bad input. In this lesson the checks give you good input only. Later some also ask for an
+# error where the description names one, and their message tells you when yours is missing.)
 
 # %% exercise="start_here.to_unit_range" lines=1
 # %%
