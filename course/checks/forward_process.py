@@ -288,17 +288,21 @@ FORWARD_STEP = Exercise(
 # --- q_sample -------------------------------------------------------------------------------------
 
 
-def q_sample_cases() -> list[Case]:
-    falling = torch.tensor([0.9, 0.64, 0.25])
+FALLING = torch.tensor([0.9, 0.64, 0.25])
+
+
+def noising_cases() -> list[Case]:
+    """Images, each with its t and its noise: for q_sample, and for what is made from the same."""
     one = torch.ones(1, 1, 1, 1)
     return [
-        Case("one pixel, by hand", {"x0": one, "t": steps(1), "eps": one, "alpha_bars": falling}),
+        Case("one pixel, by hand",
+             {"x0": one, "t": steps(1), "eps": 2 * one, "alpha_bars": FALLING}),
         Case("three images, each at its own t",
              {"x0": normal(3, 1, 4, 4), "t": steps(0, 999, 500), "eps": normal(3, 1, 4, 4, seed=1),
               "alpha_bars": ALPHA_BARS}),
         Case("as many images as columns, in colour",
              {"x0": normal(5, 3, 5, 5, seed=2), "t": steps(1, 2, 0, 2, 1),
-              "eps": normal(5, 3, 5, 5, seed=3), "alpha_bars": falling}),
+              "eps": normal(5, 3, 5, 5, seed=3), "alpha_bars": FALLING}),
         Case("float64",
              {"x0": normal(2, 4, 3, 6, dtype=torch.float64), "t": steps(7, 19),
               "eps": normal(2, 4, 3, 6, seed=1, dtype=torch.float64),
@@ -322,7 +326,7 @@ def _first_alpha_bar(x0: Tensor, t: Tensor, eps: Tensor, alpha_bars: Tensor) -> 
 
 Q_SAMPLE = Exercise(
     reference.q_sample,
-    q_sample_cases,
+    noising_cases,
     mistakes=[
         Mistake("You used ᾱ where √ᾱ belongs: ᾱ is a share of the *variance*; images are scaled "
                 "by its root.", q_sample_wrong(lambda a: a, lambda a: (1 - a).sqrt())),

@@ -21,12 +21,9 @@ from course.checks.engine import (
     UnusableError,
     give_weights,
 )
-from course.checks.forward_process import ALPHA_BARS, normal, steps
+from course.checks.forward_process import noising_cases, normal, steps
 from course.forward_process import at, q_sample
 from course.training import ResidualBlock, SelfAttention, Step, TrainState, UNet
-
-FALLING = torch.tensor([0.9, 0.64, 0.25])
-
 
 # --- simple_loss ------------------------------------------------------------------------------
 
@@ -40,24 +37,6 @@ class Guess(nn.Module):
 
     def forward(self, xt: Tensor, t: Tensor) -> Tensor:
         return self.weight * xt + t.to(xt).reshape(-1, *[1] * (xt.ndim - 1)) / 10
-
-
-def noising_cases() -> list[Case]:
-    one = torch.ones(1, 1, 1, 1)
-    return [
-        Case("one pixel, by hand",
-             {"x0": one, "t": steps(1), "eps": 2 * one, "alpha_bars": FALLING}),
-        Case("three images, each at its own t",
-             {"x0": normal(3, 1, 4, 4), "t": steps(0, 999, 500), "eps": normal(3, 1, 4, 4, seed=1),
-              "alpha_bars": ALPHA_BARS}),
-        Case("as many images as columns, in colour",
-             {"x0": normal(5, 3, 5, 5, seed=2), "t": steps(1, 2, 0, 2, 1),
-              "eps": normal(5, 3, 5, 5, seed=3), "alpha_bars": FALLING}),
-        Case("float64",
-             {"x0": normal(2, 4, 3, 6, dtype=torch.float64), "t": steps(7, 19),
-              "eps": normal(2, 4, 3, 6, seed=1, dtype=torch.float64),
-              "alpha_bars": ALPHA_BARS[::50]}),
-    ]  # fmt: skip
 
 
 def loss_cases() -> list[Case]:
