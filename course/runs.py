@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from tqdm.auto import tqdm
 
 from course.errors import CourseError
-from course.recipes import Recipe
+from course.recipes.base import Recipe
 from course.training import Step, TrainState, train
 from course.weights import (
     Card,

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from course import recipes, runs
 from course.errors import CourseError
-from course.recipes import Recipe
+from course.recipes.base import Recipe
 from course.runs import launched_by_accelerate, load_checkpoint, run, save_checkpoint
 from course.training import TrainState, train
 from course.weights import card, load_weights, save_weights

@@ -14,6 +14,7 @@ from torch import nn
 
 from course import recipes
 from course.errors import CourseError
+from course.recipes.base import channels_last
 from course.training import UNet
 from course.weights import (
     available,
@@ -71,9 +72,9 @@ def test_float16_comes_back_rounded_in_the_models_own_dtypes(data: Path) -> None
 
 
 def test_channels_last_is_saved_and_kept(data: Path) -> None:
-    model = recipes.channels_last(net())
+    model = channels_last(net())
     save_weights(model, "net", ABOUT, torch.float32)
-    loaded = load_weights(recipes.channels_last(net(seed=1)), "net")
+    loaded = load_weights(channels_last(net(seed=1)), "net")
     assert torch.equal(loaded[2].weight, model[2].weight)  # type: ignore[index]
     assert loaded[2].weight.stride() == model[2].weight.stride()  # type: ignore[index]
 

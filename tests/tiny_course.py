@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from course import cli, recipes, runs
 from course.forward_process import alpha_bars_from_betas, cosine_schedule
-from course.recipes import Recipe, channels_last
+from course.recipes.base import Recipe, channels_last
 from course.training import UNet, batch_indices, v_loss
 
 BATCH = 8

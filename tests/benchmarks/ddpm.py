@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -19,18 +18,11 @@ from course.recipes import recipe
 from course.sampling import EpsModel, as_eps_model, sample
 from course.training import TrainState, UNet, batch_indices, step_generator, train
 from course.weights import card, load_weights
+from tests.benchmarks.row import Row
 
 N = 1000
 BUDGET = 5 * 60.0  # CPU seconds
 ALPHA_BARS = alpha_bars_from_betas(cosine_schedule())
-
-
-class Row(NamedTuple):
-    """One line of the table of results."""
-
-    what: str
-    measured: str
-    aim: str
 
 
 def noise(n: int = N) -> Tensor:
