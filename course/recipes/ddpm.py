@@ -44,7 +44,7 @@ def mnist_judge() -> Recipe:
     )
 
 
-def mnist_ddpm(channels: tuple[int, int] = (32, 64), steps: int = 26_000) -> Recipe:
+def mnist_ddpm(channels: tuple[int, int] = (32, 64), steps: int = 30_000) -> Recipe:
     """The unconditional DDPM of lessons 03 and 04: v-prediction under the cosine schedule."""
     images, _ = mnist("train")
     alpha_bars = alpha_bars_from_betas(cosine_schedule())
