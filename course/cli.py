@@ -43,7 +43,7 @@ def doctor() -> None:
     """Say what is installed and what is missing. The exit code is 1 where a lesson cannot run."""
     problems = [*_check_packages(), *_check_disk()]
     try:
-        problems += [*_check_mnist(), *_check_weights()]
+        problems += [*_check_mnist(), *_check_weights(), *_check_models()]
         _show_gpu()
     except ImportError as error:
         problems.append(f"MNIST and the weights were not looked at: {error}.")
@@ -136,6 +136,23 @@ def _check_weights() -> list[str]:
     return problems if names else ["No weights: restore them with `git checkout -- data/weights`."]
 
 
+def _check_models() -> list[str]:
+    """Compare every file of the shipped models with its card; what differs, as problems."""
+    from course.scenery_models import check_models, models_dir
+
+    problems = []
+    try:
+        folders = sorted(models_dir().glob("*"))
+    except CourseError as error:
+        return [str(error)]
+    for folder in folders:
+        try:
+            typer.echo(f"{OK} models {folder.name} ({len(check_models(folder))} cards)")
+        except CourseError as error:
+            problems.append(str(error))
+    return problems
+
+
 def _show_gpu() -> None:
     import torch
 
@@ -160,19 +177,18 @@ def train(
     In two processes: `accelerate launch --multi_gpu --num_processes 2 -m course train NAME`,
     without GPUs too.
     """
+    from course import runs
     from course.recipes import recipe
-    from course.runs import launched_by_accelerate, run
-    from course.weights import copy_weights
 
     folder = out or Path("runs") / name
-    chosen, accelerator = recipe(name), launched_by_accelerate()
-    path = run(chosen, folder, steps=steps, warm_start=warm_start, accelerator=accelerator)
+    chosen, accelerator = recipe(name), runs.launched_by_accelerate()
+    path = runs.run(chosen, folder, steps=steps, warm_start=warm_start, accelerator=accelerator)
     if path is None:
         raise typer.Exit(INTERRUPTED)
     if accelerator is None or accelerator.is_main_process:
         typer.echo(f"Trained: {path}")
         if publish:
-            typer.echo(f"Published: {copy_weights(name, folder)}")
+            typer.echo(f"Published: {runs.publish(chosen, folder)}")
     if accelerator is not None:
         accelerator.end_training()
 
@@ -189,6 +205,12 @@ def sample(
         "samples.png"
     ),
     weights: Annotated[Path | None, typer.Option(help="a run's folder [data/weights]")] = None,
+    label: Annotated[
+        int | None, typer.Option(min=0, max=9, help="for mnist-cfg: the digit [all in turn]")
+    ] = None,
+    guidance_scale: Annotated[
+        float | None, typer.Option(help="for mnist-cfg: γ, 1 for no guidance [the lesson's]")
+    ] = None,
 ) -> None:
     """Draw images and save them: a grid as .png, or n × 1 × 28 × 28 numbers as .npy."""
     if out.suffix not in (".npy", ".png"):
@@ -197,7 +219,8 @@ def sample(
     from course.weights import check_writable
 
     check_writable(out)
-    save_images(generate(name, n, steps, seed, weights), out)
+    images = generate(name, n, steps, seed, weights, label=label, guidance_scale=guidance_scale)
+    save_images(images, out)
     typer.echo(f"Saved {n} images: {out}")
 
 

@@ -1,6 +1,7 @@
 """Samples from the shipped networks, by name."""
 
 import io
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,39 +9,77 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from course.classifier_free_guidance import GUIDANCE_SCALE, ConditionalUNet, cfg_eps_model
 from course.errors import CourseError
 from course.forward_process import alpha_bars_from_betas, cosine_schedule
 from course.plots import grid
-from course.sampling import as_eps_model, sample
+from course.sampling import EpsModel, as_eps_model, sample
 from course.training import UNet
 from course.weights import card, load_weights, write_atomically
 
+# What each of the weights that draw MNIST's pixels are the weights of.
+NETWORKS: dict[str, type[UNet]] = {"mnist-ddpm": UNet, "mnist-cfg": ConditionalUNet}
+
 
 def generate(
-    name: str, n: int, steps: int, seed: int, folder: Path | None = None, batch_size: int = 250
+    name: str,
+    n: int,
+    steps: int,
+    seed: int,
+    folder: Path | None = None,
+    batch_size: int = 250,
+    label: int | None = None,
+    guidance_scale: float | None = None,
 ) -> Tensor:
     """Draw n images with DDIM. Returns (n, 1, 28, 28) in [−1, 1].
 
-    `folder` is a run's, by default that of the shipped weights. Raises CourseError for weights that
-    are not an unconditional MNIST network's, and ValueError for n < 1 or steps outside 1…1000.
+    `folder` is a run's, by default that of the shipped weights. For mnist-cfg, `label` is the digit
+    to draw, by default 0, 1, …, 9 in turn, and `guidance_scale` is γ, by default `GUIDANCE_SCALE`.
+    Raises CourseError for weights that do not draw MNIST's pixels, and for a label or γ where they
+    know no labels; ValueError for n < 1, steps outside 1…1000, or a label or γ that is none.
     """
-    config = card(name, folder).get("config", {})
-    if "channels" not in config:
-        raise CourseError(f"{name!r} does not draw images; mnist-ddpm does.")
-    if n < 1:
-        raise ValueError(f"n is at least 1, not {n}.")
-    network = load_weights(UNet(**config), name, folder)
+    _refuse_nonsense(n, label, guidance_scale)
+    network = _network(name, folder)
+    if type(network) is UNet and (label, guidance_scale) != (None, None):
+        raise CourseError(
+            f"{name!r} knows no labels: leave --label and --guidance-scale out, or sample from "
+            "mnist-cfg."
+        )
     alpha_bars = alpha_bars_from_betas(cosine_schedule())
+    scale = GUIDANCE_SCALE if guidance_scale is None else guidance_scale
     noise = torch.randn(n, 1, 28, 28, generator=torch.Generator().manual_seed(seed))
-    batches = noise.split(batch_size)
+    y = torch.arange(n) % 10 if label is None else torch.full((n,), label)
     drawn = []
-    with tqdm(total=steps * len(batches), desc=f"{n} images", unit="call") as bar:
-        for batch in batches:
-            walk = sample(as_eps_model(network, alpha_bars), batch, alpha_bars, steps=steps)
-            for x in walk:  # noqa: B007 - the last one is used
+    with tqdm(total=steps * math.ceil(n / batch_size), desc=f"{n} images", unit="call") as bar:
+        for batch, labels in zip(noise.split(batch_size), y.split(batch_size), strict=True):
+            eps_model = _eps_model(network, labels, alpha_bars, scale)
+            for x in sample(eps_model, batch, alpha_bars, steps=steps):  # noqa: B007 - the last one
                 bar.update()
             drawn.append(x)
     return torch.cat(drawn)
+
+
+def _refuse_nonsense(n: int, label: int | None, guidance_scale: float | None) -> None:
+    if n < 1:
+        raise ValueError(f"n is at least 1, not {n}.")
+    if label is not None and not 0 <= label <= 9:
+        raise ValueError(f"label is a digit, 0…9, not {label}.")
+    if guidance_scale is not None and not math.isfinite(guidance_scale):
+        raise ValueError(f"guidance_scale is a finite number, not {guidance_scale}.")
+
+
+def _network(name: str, folder: Path | None) -> UNet:
+    config = card(name, folder).get("config", {})
+    if name not in NETWORKS:
+        raise CourseError(f"`sample` draws from {' and '.join(NETWORKS)}, not from {name!r}.")
+    return load_weights(NETWORKS[name](**config), name, folder)
+
+
+def _eps_model(network: UNet, y: Tensor, alpha_bars: Tensor, guidance_scale: float) -> EpsModel:
+    """The noise that the network predicts; with the labels y where it knows labels."""
+    if isinstance(network, ConditionalUNet):
+        return cfg_eps_model(network, y, network.null, alpha_bars, guidance_scale)
+    return as_eps_model(network, alpha_bars)
 
 
 def save_images(images: Tensor, path: Path) -> None:

@@ -15,13 +15,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from typer.testing import CliRunner
 
 from course import cli, recipes
 from course.checks import exercises
+from course.classifier_free_guidance import GUIDANCE_SCALE
 from course.errors import CourseError
 from course.generate import generate
+from course.metrics import load_judge
 from course.progress import lesson_notebooks, notebook_progress
 from tests.tiny_course import tiny
 
@@ -113,6 +116,10 @@ def test_help_of_each_command(command: str) -> None:
         (["sample", "--seed", "-1"], "--seed"),
         (["sample", "--seed", str(2**64)], "--seed"),
         (["sample", "--sede", "1"], "--sede"),
+        (["sample", "mnist-cfg", "--label", "10"], "--label"),
+        (["sample", "mnist-cfg", "--label", "-1"], "--label"),
+        (["sample", "mnist-cfg", "--label", "seven"], "--label"),
+        (["sample", "mnist-cfg", "--guidance-scale", "much"], "--guidance-scale"),
         (["train", "mnist-ddpm", "--steps", "0"], "--steps"),
     ],
 )
@@ -331,8 +338,8 @@ def test_an_interrupted_training_ends_with_ctrl_cs_exit_code(
 # --- sample ------------------------------------------------------------------------------------
 
 
-def drawn(course: Course, path: Path, *options: object) -> Path:
-    said = course("sample", "--n", 3, "--steps", 2, "--out", path, *options)
+def drawn(course: Course, path: Path, *options: object, name: str = "mnist-ddpm") -> Path:
+    said = course("sample", name, "--n", 3, "--steps", 2, "--out", path, *options)
     assert (said.code, said.out) == (0, f"Saved 3 images: {path}\n")
     return path
 
@@ -361,8 +368,9 @@ def test_sample_png_is_a_grid_of_the_same_images(course: Course, tmp_path: Path)
     assert np.abs(sheet[2:30, 32:60] / 255 - images[1, 0]).max() <= 0.5 / 255 + 1e-6
 
 
-def test_batches_change_nothing() -> None:
-    whole, parts = (generate("mnist-ddpm", 5, 2, 0, batch_size=size) for size in (5, 2))
+@pytest.mark.parametrize("name", ["mnist-ddpm", "mnist-cfg"])
+def test_batches_change_nothing(name: str) -> None:
+    whole, parts = (generate(name, 5, 2, 0, batch_size=size) for size in (5, 2))
     # A batch's size changes rounding, which the step from t = 999 magnifies 20,000 times.
     assert (whole - parts).abs().mean() < 1e-3
 
@@ -385,10 +393,60 @@ def test_sample_checks_that_it_can_write_before_it_works(
 def test_sample_from_unknown_weights(course: Course, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     expect_error(course("sample", "mnist-dpm", "--out", out), "did you mean 'mnist-ddpm'?")
-    expect_error(course("sample", "mnist-judge", "--out", out), "does not draw images")
+    said = course("sample", "mnist-judge", "--out", out)
+    expect_error(said, "draws from mnist-ddpm and mnist-cfg, not from 'mnist-judge'")
     said = course("sample", "--weights", tmp_path, "--out", out)
     expect_error(said, "No weights are named 'mnist-ddpm'", "none yet")
     assert not out.exists()
+
+
+def judged(images: torch.Tensor) -> list[int]:
+    """The digits that the judge sees."""
+    with torch.no_grad():
+        return load_judge()(images).argmax(dim=1).tolist()
+
+
+def test_sample_draws_all_digits_in_turn() -> None:
+    seen = judged(generate("mnist-cfg", 20, 10, seed=0))
+    assert sum(digit == i % 10 for i, digit in enumerate(seen)) >= 18
+
+
+def test_sample_draws_the_digit_that_it_is_asked_for(course: Course, tmp_path: Path) -> None:
+    path = tmp_path / "sevens.npy"
+    said = course("sample", "mnist-cfg", "--label", 7, "--n", 8, "--steps", 10, "--out", path)
+    assert said.code == 0
+    images = torch.from_numpy(np.load(path, allow_pickle=False)) * 2 - 1
+    assert judged(images).count(7) >= 7
+
+
+def test_guidance_scales(course: Course, tmp_path: Path) -> None:
+    options = {
+        "default": [],
+        "the lesson's": ["--guidance-scale", GUIDANCE_SCALE],
+        "none": ["--guidance-scale", 0, "--label", 3],
+        "none, another label": ["--guidance-scale", 0, "--label", 4],
+    }
+    saved = {
+        name: drawn(course, tmp_path / f"{i}.npy", *more, name="mnist-cfg").read_bytes()
+        for i, (name, more) in enumerate(options.items())
+    }
+    assert saved["default"] == saved["the lesson's"] != saved["none"]
+    assert saved["none"] == saved["none, another label"]
+
+
+@pytest.mark.parametrize("option", ["--label", "--guidance-scale"])
+def test_sample_from_weights_that_know_no_labels(
+    course: Course, tmp_path: Path, option: str
+) -> None:
+    out = tmp_path / "a.png"
+    expect_error(course("sample", option, 3, "--out", out), "no labels", option, "mnist-cfg")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("scale", ["nan", "inf"])
+def test_sample_with_a_scale_that_is_no_number(course: Course, tmp_path: Path, scale: str) -> None:
+    said = course("sample", "mnist-cfg", "--guidance-scale", scale, "--out", tmp_path / "a.png")
+    expect_error(said, "guidance_scale", scale)
 
 
 def test_sample_from_damaged_weights(course: Course, copied_data: Path, tmp_path: Path) -> None:
@@ -400,6 +458,12 @@ def test_sample_from_damaged_weights(course: Course, copied_data: Path, tmp_path
 def test_generate_refuses_what_makes_no_sense(n: int, steps: int) -> None:
     with pytest.raises(ValueError, match=f"not {n if n < 1 else steps}"):
         generate("mnist-ddpm", n, steps, seed=0)
+
+
+@pytest.mark.parametrize("label", [-1, 10])
+def test_generate_refuses_labels_that_are_no_digit(label: int) -> None:
+    with pytest.raises(ValueError, match=f"0…9, not {label}"):
+        generate("mnist-cfg", 1, 1, seed=0, label=label)
 
 
 # --- build -------------------------------------------------------------------------------------
