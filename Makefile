@@ -12,6 +12,10 @@ START := notebooks/00_start_here.ipynb
 # Jupyter does not run as root, in a container say, unless it is told to.
 AS_ROOT = $(if $(filter 0,$(shell id -u)),--allow-root)
 
+# pyzbar wraps a library that pip cannot install; the course runs without it, with the other scanners.
+ZBAR = { [ "$$(id -u)" = 0 ] && apt-get install -qq -y libzbar0; } >/dev/null 2>&1 \
+  || echo "For the scanner pyzbar install zbar: apt-get install libzbar0, or brew install zbar."
+
 .PHONY: lab test build benchmarks mutants lint clean
 
 lab: $(VENV)/.lab
@@ -49,6 +53,7 @@ ifeq ($(TORCH),cpu)
 	$(BIN)/python -m pip install torch torchvision --index-url https://download.pytorch.org/whl/cpu
 endif
 	$(BIN)/python -m pip install -e .
+	@$(BIN)/python -c 'import pyzbar.pyzbar' 2>/dev/null || $(ZBAR)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.lab
