@@ -21,6 +21,8 @@ from course.recipes.base import Recipe
 from course.training import Step, TrainState, train
 from course.weights import (
     Card,
+    card,
+    copy_weights,
     load_tensors,
     load_weights,
     save_weights,
@@ -151,7 +153,7 @@ def _begin(
     """A run's state, new or from its checkpoint, and what is known of the run."""
     model = _build(recipe)
     if settings["warm_start"]:
-        load_weights(model, recipe.name).train()
+        _load_shipped(recipe, model).train()
     # On its device before the optimizer's moments are loaded: they go where the parameters are.
     state = TrainState.start(model.to(device))
     checkpoint = folder / "checkpoint.safetensors"
@@ -165,6 +167,11 @@ def _begin(
                 "setting to go on, or another folder for a new run."
             )
     return state, {**settings, **saved}
+
+
+def _load_shipped(recipe: Recipe, model: nn.Module) -> nn.Module:
+    """Put the shipped weights into a model. Raises CourseError where they cannot be read."""
+    return recipe.published(model) if recipe.published else load_weights(model, recipe.name)
 
 
 def _build(recipe: Recipe) -> nn.Module:
@@ -296,6 +303,14 @@ def _finish(recipe: Recipe, folder: Path, state: TrainState, about: Card) -> Non
     shipped = load_weights(_build(recipe), recipe.name, folder)
     story["metrics"] = recipe.measure(shipped)
     save_weights(state.ema, recipe.name, story, recipe.dtype, folder)
+
+
+def publish(recipe: Recipe, folder: Path) -> Path:
+    """Make the weights of a run in `folder` the shipped ones; returns where they are now."""
+    if recipe.publish is None:
+        return copy_weights(recipe.name, folder)
+    trained = load_weights(_build(recipe), recipe.name, folder)
+    return recipe.publish(trained, card(recipe.name, folder))
 
 
 def _command(recipe: Recipe, about: Card) -> str:

@@ -1,0 +1,1 @@
+"""How the models of `data/models/scenery` are made: a tiny Stable Diffusion, and two DDPMs."""
