@@ -23,7 +23,7 @@ def is_number(x: Any) -> bool:
 
 
 def change_tensors(out: Any, change: Callable[[Tensor], Any]) -> Any:
-    """An output with a change made to every tensor and number in it."""
+    """An output with a change made to every tensor and number in it, or in what it gives."""
     if isinstance(out, Tensor):
         return change(out)
     if is_number(out):
@@ -35,6 +35,12 @@ def change_tensors(out: Any, change: Callable[[Tensor], Any]) -> Any:
         return type(out)(*(change_tensors(x, change) for x in out))
     if isinstance(out, list | tuple):
         return type(out)(change_tensors(x, change) for x in out)
+    if isinstance(out, nn.Module):
+        for part in out.modules():
+            part.register_forward_hook(lambda _, __, given: change_tensors(given, change))
+        return out
+    if callable(out):
+        return lambda *args, **names: change_tensors(out(*args, **names), change)
     return out
 
 
@@ -144,7 +150,7 @@ def test_a_changed_input_is_caught(exercise: Exercise) -> None:
     def spoil(inputs: dict[str, Any]) -> None:
         for name, x in inputs.items():
             if isinstance(x, Tensor) and name not in exercise.may_change:
-                x.add_(1)
+                x.copy_(~x if x.dtype == torch.bool else x + 1)
 
     cases = exercise.cases()
     kept = [x for case in cases for n, x in case.inputs.items() if n not in exercise.may_change]

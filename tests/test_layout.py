@@ -81,7 +81,7 @@ def in_rooms(*names: str) -> list[str]:
 def test_a_lesson_imports_the_ground_and_earlier_lessons_only(name: str) -> None:
     lesson = room(name)
     earlier = set(LESSONS[: LESSONS.index(lesson) + 1])
-    world = {"scenery"} if lesson in CAPSTONES else set()
+    world = {"scenery", "scenery_models"} if lesson in CAPSTONES else set()
     assert rooms(name) - earlier - GROUND - world == set()
 
 
@@ -93,6 +93,10 @@ def test_the_ground_imports_no_lesson(name: str) -> None:
 @pytest.mark.parametrize("name", in_rooms("scenery"))
 def test_the_scenery_stands_on_the_ground(name: str) -> None:
     assert rooms(name) <= {*GROUND, "scenery"}
+
+
+def test_the_models_of_scenery_stand_on_it() -> None:
+    assert rooms("course.scenery_models") <= {*GROUND, "scenery"}
 
 
 @pytest.mark.parametrize("name", in_rooms("checks"))
@@ -211,6 +215,14 @@ def test_no_notebook_is_without_its_source() -> None:
         "sampling.ddim_step",
         "sampling.sample",
         "metrics.frechet_distance",
+        "qr_codes.make_code",
+        "qr_codes.render",
+        "qr_codes.qart",
+        "qr_codes.scan",
+        "qr_codes.module_errors",
+        "qr_codes.scan_report",
+        "qr_codes.function_mask",
+        "qr_codes.error_budget",
     ],
 )
 def test_names_that_others_rely_on(name: str) -> None:

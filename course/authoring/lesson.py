@@ -70,7 +70,9 @@ def source_hash(lesson: str, root: Path = ROOT) -> str:
     """The hash of all that decides the solved notebook's outputs; its prose does not."""
     cells = [c for c in solved_notebook(lesson, root).cells if c.cell_type == "code"]
     named = [c.metadata.exercise.rpartition(".")[0] for c in cells if "exercise" in c.metadata]
-    modules = [f"{package}.{name}" for name in named for package in ("course", "course.checks")]
+    # A capstone's exercises lie in the files of its folder, its checks in one.
+    modules = [f"course.{name}" for name in named]
+    modules += [f"course.checks.{name.partition('.')[0]}" for name in named]
     return fingerprint((c.source for c in cells), _source(lesson, root), modules, root)
 
 

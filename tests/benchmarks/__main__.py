@@ -14,10 +14,28 @@ from pathlib import Path
 
 import torch
 
-from tests.benchmarks import ddpm
+from tests.benchmarks import (
+    classifier_free_guidance,
+    classifier_guidance,
+    controlnet,
+    ddpm,
+    flow_matching,
+    latent_diffusion,
+    qr_codes,
+    sdedit,
+)
 
 # A measurement's name finds the function that makes its rows; a module for each lesson.
-MEASURES = {**ddpm.MEASURES}
+MEASURES = {
+    **ddpm.MEASURES,
+    **latent_diffusion.MEASURES,
+    **classifier_guidance.MEASURES,
+    **classifier_free_guidance.MEASURES,
+    **flow_matching.MEASURES,
+    **controlnet.MEASURES,
+    **qr_codes.MEASURES,
+    **sdedit.MEASURES,
+}
 
 RESULTS = Path(__file__).with_name("results.json")
 README = Path(__file__).parents[2] / "README.md"
