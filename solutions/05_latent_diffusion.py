@@ -841,8 +841,9 @@ print(f"pixels {on_pixels:.2f} s, latents {on_latents:.2f} s: a ratio of {on_lat
 # **Quality.** The Fréchet distance of lesson 04, here in a small version: 256 digits against 4,000 of
 # the training set. Three sets are compared. Real digits give the floor. Real digits that went *through
 # the VAE* show what the decoder alone costs: a latent DDPM can hardly do better than that, however long
-# it trains. Then come the samples. The numbers for $N = 1{,}000$, and those of a pixel and a latent DDPM
-# that were trained for the same five CPU-minutes, are in the README, each with its command.
+# it trains. Then come the samples. The numbers for $N = 1{,}000$ are made by
+# `python -m tests.benchmarks latent-quality`, and those of a pixel and a latent DDPM that were trained for
+# the same five CPU-minutes by `python -m tests.benchmarks latent-budget`.
 
 # %% tags=["nbval-ignore-output"]
 judge = load_judge()

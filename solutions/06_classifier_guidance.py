@@ -732,8 +732,8 @@ for axis in (left, right):
     axis.set_xlabel(r"guidance scale $\gamma$")
 # %% [markdown]
 # Forty samples a scale are enough to see which way each curve goes, and too few for numbers to quote;
-# those, at N = 1,000 with the Fréchet distance beside them, are in the README's table
-# (`python -m tests.benchmarks classifier-guidance`). On the left, $\gamma = 1$ already helps a great deal,
+# those, at N = 1,000 with the Fréchet distance beside them, are made by
+# `python -m tests.benchmarks classifier-guidance`. On the left, $\gamma = 1$ already helps a great deal,
 # and does not make the label certain. It would, if both networks were exact; in the mixture it did. On the
 # right, diversity falls as the label grows certain, and beyond some scale it lies below that of real
 # digits. (To the far left it can even lie *above*: a sample that is hardly a digit is unlike every other.)

@@ -668,8 +668,8 @@ axis.legend();
 #
 # A hard test for made-up digits: let them *teach*. Draw 10,000 of them, train a small classifier on these alone, and test it
 # on real digits that neither it nor the sampler has ever seen. Then train the same classifier on 10,000 real ones. Whatever
-# the drawn digits lack, variety above all, shows as errors. The README has the result, and `python -m tests.benchmarks
-# synthetic` measures it again (bring some patience: it draws ten thousand digits).
+# the drawn digits lack, variety above all, shows as errors. `python -m tests.benchmarks synthetic` measures
+# how many (bring some patience: it draws ten thousand digits).
 #
 # ## Beside the library
 #

@@ -606,8 +606,8 @@ show_rows({"wanted": 2 * wanted - 1, "10 pairs": look(few.model), "60,000 pairs"
 # %% [markdown]
 # Ten digits are enough to learn "ink goes inside the line", also for outlines that were never among them. A
 # network trained from nothing on ten digits could do no more than recite them. This one need not learn
-# what a digit is; the locked base knows that, and cannot forget it. The README has the numbers for longer
-# runs, with 10, 100, 1,000 and 60,000 pairs (`python -m tests.benchmarks control-pairs`).
+# what a digit is; the locked base knows that, and cannot forget it. Longer runs, with 10, 100, 1,000
+# and 60,000 pairs, are measured by `python -m tests.benchmarks control-pairs`.
 #
 # <details><summary><b>Think:</b> what would more pairs buy, then?</summary>
 #
@@ -711,8 +711,8 @@ axis.plot(levels, [accuracy(load_judge(), x0, truth) for x0 in torn], "o-", labe
 axis.set(xlabel="strength", ylim=(0, 1.03), title="24 outlines, each with a wrong label")
 axis.legend();
 # %% [markdown]
-# With a thousand outlines, the README gives the F1 for right and for contradicting labels, with and
-# without control (`python -m tests.benchmarks control`).
+# With a thousand outlines, `python -m tests.benchmarks control` gives the F1 for right and for contradicting
+# labels, with and without control.
 #
 # ### Outlines that nobody wrote
 #

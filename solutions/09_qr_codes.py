@@ -847,7 +847,8 @@ axis.imshow(table, cmap="Greens", vmin=0, vmax=1, aspect="auto")
 axis.grid(False)
 axis.set(xticks=range(6), xticklabels=contrasts, yticks=range(4), yticklabels=codes, xlabel="contrast")
 for (i, j), value in np.ndenumerate(table.numpy()):
-    axis.text(j, i, f"{value:.0%}", ha="center", va="center", fontsize=9)
+    colour = "white" if value > 0.6 else "black"
+    axis.text(j, i, f"{value:.0%}", ha="center", va="center", fontsize=9, color=colour)
 # %% [markdown]
 # The pixels pay the most: they were optimised until each module was right by the slack and no further, so
 # little is left when contrast goes. But Qart pays too, although nothing in it is wrong and its budget is

@@ -409,8 +409,8 @@ balance = check(balance)
 
 # %% [markdown]
 # Now the curve. Below are all three numbers against $t$, for 100 coarse digits. Faithfulness should fall
-# and realism rise; look at where they cross, and how wide the top of the balance is. (The README has the
-# same at $N = 1000$: `python -m tests.benchmarks sdedit`.)
+# and realism rise; look at where they cross, and how wide the top of the balance is. (The same at
+# $N = 1000$: `python -m tests.benchmarks sdedit`.)
 
 # %%
 N = 100

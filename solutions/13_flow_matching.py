@@ -779,7 +779,14 @@ for axis, (n, name, _) in zip(figure.axes[::10], rows, strict=True):
 # Now measured, by the Fréchet distance of lesson 04, with $N = 100$ samples a point, and the floor of 100 real
 # images as the dashed line. A fourth walk joins: Heun on the *diffusion*, seen as a velocity. Heun's method, after
 # all, is a way to follow an ODE, and belongs to nobody. The full measurement, with $N = 1000$ at 5, 10, 20 and 50
-# calls, stands in the README; `python -m tests.benchmarks flow` makes it.
+# calls, is made by `python -m tests.benchmarks flow`.
+#
+# One thing must be known before the curves are read: how long each network was *trained*. Equal calls compare
+# solvers; two networks are compared fairly only after equally many steps.
+
+# %%
+for name in ("mnist-flow", "mnist-ddpm"):
+    print(f"{name}: {card(name)['steps']:,} training steps")
 
 # %%
 as_flow = eps_as_flow(diffusion, alpha_bars)
@@ -819,7 +826,8 @@ axis.legend(loc="upper left", bbox_to_anchor=(1, 1));
 #
 # *Which network?* Compare solid with dashed. Euler and DDIM are one method, so whatever lies between those two
 # curves comes from elsewhere: from the times that are visited (equal steps of $t$, or of the cosine's angle), from DDIM's
-# clipping, and above all from what each network has learned. Towards the right, the curves lie down on the errors of
+# clipping, and above all from what each network has learned: where the steps printed above differ, that is the
+# reason to look at first, and no verdict on flows. Towards the right, the curves lie down on the errors of
 # their networks, and no solver can go below those.
 #
 # <details><summary><b>Think:</b> then what is all the praise of "straight paths" about?</summary>

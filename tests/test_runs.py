@@ -605,7 +605,7 @@ def test_each_recipe_takes_a_step(name: str) -> None:
     assert recipe.name == name
     first = next(train(state, recipe.draw, recipe.loss_fn, steps=recipe.steps, lr=recipe.lr))
     # The VAE's loss is a sum over 784 pixels; every other one is a mean, and near 1 at the start.
-    assert 0 < first.loss < 1000
+    assert 0 < first.loss < (1000 if name == "mnist-vae" else 10)
 
 
 def test_an_unknown_recipe_gets_the_nearest_name() -> None:

@@ -6,14 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-LUMA = (0.299, 0.587, 0.114)
+from course.qr_codes import luminance
+
 WHITE, DARK = 0.65, 0.45  # a white pixel should be at least as bright, a dark one at most
-
-
-def luminance(image: Tensor) -> Tensor:
-    """The grey that a scanner sees. image: (b, 3, h, w) RGB -> (b, 1, h, w), in the same range."""
-    weights = torch.tensor(LUMA).to(image).reshape(1, 3, 1, 1)
-    return (image * weights).sum(dim=1, keepdim=True)
 
 
 def pixel_error(grey: Tensor, target: Tensor) -> Tensor:
