@@ -1,23 +1,27 @@
 """DiffQRCoder's guidance, objective, refinement and pipeline, on networks of a few weights."""
 
 import dataclasses
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from diffusers import ControlNetModel, DDIMScheduler
+from PIL import Image
 from torch import Tensor, nn
 
-from course.diffqrcoder import codes, guidance, objective, refinement
+from course import cli
+from course.diffqrcoder import codes, create, guidance, objective, refinement
 from course.diffqrcoder.codes import PlacedCode, unmet
 from course.diffqrcoder.create import try_seeds
 from course.diffqrcoder.objective import Weights
 from course.diffqrcoder.pipeline import DiffQRCoderPipeline, Guidance, conditions
 from course.errors import CourseError
 from course.forward_process import q_sample
-from course.qr_codes import function_mask, make_code, render
+from course.qr_codes import function_mask, make_code, render, scan
 from course.recipes.scenery import controlnet, unet, vae
 from course.recipes.scenery.clip import TinyCLIP, build_tokenizer
 from course.sampling import predict_x0, to_eps
@@ -103,8 +107,8 @@ def test_pattern_and_quiet_losses_by_hand() -> None:
     black = torch.zeros(1, 3, 160, 160)
     white = 1 - black
     light = PLACED.target[PLACED.patterns].mean().item()  # the share of light pattern pixels
-    assert objective.pattern_loss(black, PLACED).item() == pytest.approx(light * 1.3)
-    assert objective.pattern_loss(white, PLACED).item() == pytest.approx((1 - light) * 1.1)
+    assert objective.pattern_loss(black, PLACED).item() == pytest.approx(light * 1.5)
+    assert objective.pattern_loss(white, PLACED).item() == pytest.approx((1 - light) * 1.3)
     assert objective.quiet_loss(black, PLACED).item() == pytest.approx(1.5)
     assert objective.quiet_loss(0.7 * white, PLACED).item() == pytest.approx(0.1, abs=1e-5)
     assert objective.quiet_loss(0.75 * white, PLACED).item() == pytest.approx(0, abs=1e-6)
@@ -496,3 +500,76 @@ def test_noising_in_stage_two_is_the_forward_process() -> None:
     scheduler: Any = unet.latent_scheduler()
     ours = q_sample(z, t, noise, scheduler.alphas_cumprod)
     assert torch.allclose(ours, scheduler.add_noise(z, noise, t[:1]), atol=1e-6)
+
+
+# --- The command line -----------------------------------------------------------------------------
+
+
+@pytest.fixture
+def command(
+    pipe: DiffQRCoderPipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Callable[..., int]:
+    """`python -m course qr TEXT …` with stubs for pipelines, in this process: its exit code."""
+
+    def run_command(text: str, good: int, *arguments: object) -> int:
+        stub = Stub(pipe.tokenizer, lambda k: k >= good)
+        monkeypatch.setattr(create, "qr_pipeline", lambda name: stub)
+        monkeypatch.setattr(sys, "argv", ["course", "qr", text, *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        return int(ended.value.code or 0)
+
+    return run_command
+
+
+def test_qr_says_what_read_it_and_at_which_try(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.png"
+    assert command("hello", 2, "--prompt", "lake", "--seed", 4, "--out", out) == 0
+    first, second, saved = capsys.readouterr().out.splitlines()
+    assert first.startswith("Seed 4: ✗ zxing-cpp")
+    assert second.startswith("Seed 5: ✓ zxing-cpp")
+    assert saved.startswith("Saved try 2 (seed 5), read by zxing-cpp")
+    image = torch.from_numpy(np.array(Image.open(out))).permute(2, 0, 1)[None] / 255
+    assert image.shape == (1, 3, 640, 640)
+    assert scan(image)["zxing-cpp"] == "hello"
+
+
+def test_qr_that_nobody_reads_is_an_error_that_keeps_the_picture(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "a.png"
+    assert command("hello", 9, "--prompt", "lake", "--tries", 2, "--out", out) == 1
+    assert "No scanner here reads any of 2 pictures" in capsys.readouterr().err
+    assert out.exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "out", "words"),
+    [
+        ("x" * 60, "a.png", "version 3 at level M holds at most 42"),
+        ("", "a.png", "The text is empty"),
+        ("hello", "a.jpg", "--out ends in .png"),
+        ("hello", ".", "--out ends in .png"),
+    ],
+)
+def test_qr_refuses_what_cannot_be_drawn(
+    command: Callable[..., int],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    text: str,
+    out: str,
+    words: str,
+) -> None:
+    assert command(text, 1, "--prompt", "lake", "--out", tmp_path / out) == 1
+    error = capsys.readouterr().err
+    assert words in error
+    assert error.count("\n") == 1
+
+
+def test_qr_notes_an_unknown_word_and_runs(
+    command: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command("hello", 1, "--prompt", "zebra lake", "--out", tmp_path / "a.png") == 0
+    assert "does not know zebra" in capsys.readouterr().err

@@ -24,10 +24,10 @@ def explained_variance(image: Tensor, placed: PlacedCode) -> Tensor:
     data = placed.crop(~placed.patterns)[0, 0]
     light = placed.crop(placed.target)[0, 0][data]
     pixels = placed.crop(luminance(image))[:, 0, data].double()
-    return _squared_correlation(pixels, light.to(pixels))
+    return squared_correlation(pixels, light.to(pixels))
 
 
-def _squared_correlation(x: Tensor, y: Tensor) -> Tensor:
+def squared_correlation(x: Tensor, y: Tensor) -> Tensor:
     """x: (b, k), y: (k,) -> (b,); between a number and one of two kinds it is R²."""
     x, y = x - x.mean(dim=1, keepdim=True), y - y.mean()
     spread = x.square().sum(dim=1) * y.square().sum()

@@ -93,7 +93,7 @@ VAE = {
 }
 # VGG16's convolutions: how wide, in five stages with a pooling between (Simonyan & Zisserman 2014).
 VGG = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
-WORDS = (77, 768)  # how many vectors the text encoder gives, and how wide
+WORDS = 77  # how many vectors the text encoder gives
 
 
 class VGGDistance(nn.Module):
@@ -170,15 +170,16 @@ def apply_savings(parts: Parts, savings: Savings) -> None:
 
 
 def guided_step(
-    parts: Parts, z: Tensor, words: Tensor, reference: Tensor, jacobian: bool = True
+    parts: Parts, z: Tensor, words: Tensor, reference: Tensor, module_size: int, jacobian: bool
 ) -> Tensor:
     """One step's guided ε̂, with classifier-free guidance and control: as z.
 
     z: (1, 4, h, w); words: (2, 77, d), without and with the prompt; reference: x̂, (1, 3, 8h, 8w).
-    The code is all light and of 16-pixel modules, the noise levels are made up, and the weights are
-    random: here only sizes count.
+    The code, of version 3, is all light, the noise levels are made up, and the weights are random:
+    here only sizes count.
     """
-    placed = PlacedCode(torch.zeros(29, 29, dtype=torch.bool), reference.shape[-1] // 16, 16)
+    code, grid = torch.zeros(29, 29, dtype=torch.bool), reference.shape[-1] // module_size
+    placed = PlacedCode(code, grid, module_size)
     condition = placed.target.to(words).expand(2, 3, -1, -1)
     alpha_bars, t = torch.linspace(0.99, 0.01, 100).to(z), torch.tensor([50])
 
@@ -219,12 +220,7 @@ class Peak(NamedTuple):
     step: int
 
 
-def peak_memory(
-    build: Callable[[], Parts],
-    savings: Savings,
-    size: int = 736,
-    dtype: torch.dtype = torch.float16,
-) -> Peak:
+def peak_memory(build: Callable[[], Parts], savings: Savings, size: int, module_size: int) -> Peak:
     """Build the parts and count one guided step of one picture of `size` × `size` pixels.
 
     Under FakeTensorMode nothing is computed; without it, everything is.
@@ -233,24 +229,23 @@ def peak_memory(
         parts = build()
         apply_savings(parts, savings)
         before = count.live
-        width = parts.unet.config.cross_attention_dim
+        words = torch.zeros(2, WORDS, parts.unet.config.cross_attention_dim).to(parts.unet.dtype)
         z = torch.zeros(1, parts.vae.config.latent_channels, size // 8, size // 8)
-        words = torch.zeros(2, WORDS[0], width, dtype=dtype)
         reference = torch.zeros(1, 3, size, size)
         count.peak = count.live
-        guided_step(parts, z, words, reference, savings.jacobian)
+        guided_step(parts, z, words, reference, module_size, savings.jacobian)
     return Peak(before, count.peak)
 
 
-def simulated_peak(savings: Savings, size: int = 736, dtype: torch.dtype = torch.float16) -> Peak:
-    """The peak of Stable Diffusion 1.5 with ControlNet and VGG, counted on fake tensors.
+def simulated_peak(savings: Savings, size: int = 736, module_size: int = 16) -> Peak:
+    """The peak of Stable Diffusion 1.5 with ControlNet, in float16, and VGG, on fake tensors.
 
-    size: of the picture in pixels, a multiple of 16, for modules of 16 pixels. Raises ValueError
-    for another, and for one that a code of version 3 does not fit.
+    size: of the picture in pixels, a multiple of 8. Raises ValueError for another, and as
+    `PlacedCode` does for one that version 3's modules do not fit.
     """
     from torch._subclasses.fake_tensor import FakeTensorMode
 
-    if size < 592 or size % 16:
-        raise ValueError(f"size is a multiple of 16, at least 592 pixels, not {size}.")
+    if size < 8 or size % 8:
+        raise ValueError(f"size is a multiple of 8 pixels, not {size}.")
     with FakeTensorMode():
-        return peak_memory(lambda: sd15_parts(dtype), savings, size, dtype)
+        return peak_memory(sd15_parts, savings, size, module_size)

@@ -1,5 +1,6 @@
 """What SRPG and SR-MPGD descend on: does it scan, and does it look like the reference?"""
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,25 +11,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from course.diffqrcoder.codes import PlacedCode
-from course.diffqrcoder.scan_loss import pixel_error, scanning_robust_loss
+from course.diffqrcoder.scan_loss import scanning_robust_loss
 from course.errors import CourseError
 from course.qr_codes import luminance
-from course.scenery_models import perceptual_distance
+from course.scenery_models import load_image_encoder, perceptual_distance
 
 Perceptual = Callable[[Tensor, Tensor], Tensor]
 """(b, 3, h, w) in [−1, 1], twice -> (b,): how unlike two pictures look."""
 
+# Function patterns want more contrast than data modules: they are what a scanner looks for.
+PATTERN_WHITE, PATTERN_DARK = 0.75, 0.35
 QUIET_GREY = 0.75  # light enough for every scanner, and dark enough for mist and snow
 
 
 def pattern_loss(image: Tensor, placed: PlacedCode) -> Tensor:
-    """The mean pixel error over the function patterns, every pixel counting alike: (b,).
+    """How far the function patterns are from being found, every pixel counting alike: (b,).
 
-    Finders are found by the proportions of their stripes, so that a module's edges matter there as
-    much as its middle. image: (b, 3, side, side), [0, 1] but not clamped to it.
+    The mean of 2 · relu(0.75 − g) over white and of 2 · relu(g − 0.35) over dark pixels: finders
+    are found by the proportions of their stripes, so that a module's edges matter as much as its
+    middle. image: (b, 3, side, side), [0, 1] but not clamped to it.
     """
     where = placed.patterns.to(image.device)
-    errors = pixel_error(luminance(image), placed.target.to(image).expand(len(image), -1, -1, -1))
+    grey, white = luminance(image), placed.target.to(image.device) > 0.5
+    errors = 2 * torch.where(white, F.relu(PATTERN_WHITE - grey), F.relu(grey - PATTERN_DARK))
     return (errors * where).sum(dim=(1, 2, 3)) / where.sum()
 
 
@@ -50,8 +55,8 @@ class Weights:
 
     scan: float = 1.0
     perceptual: float = 0.3
-    pattern: float = 2.0
-    quiet: float = 2.0
+    pattern: float = 4.0
+    quiet: float = 3.0
 
 
 def code_loss(image: Tensor, placed: PlacedCode, weights: Weights) -> Tensor:
@@ -101,7 +106,7 @@ def lpips_distance(download: bool = False, net: str = "vgg") -> Perceptual:
 
 
 def _per_image(network: Any) -> Perceptual:
-    return lambda a, b: network(a, b).flatten()
+    return lambda a, b: network.to(a.device)(a, b).flatten()
 
 
 def perceptual_here() -> Perceptual:
@@ -109,4 +114,12 @@ def perceptual_here() -> Perceptual:
     try:
         return lpips_distance()
     except CourseError:
-        return perceptual_distance
+        return tiny_distance
+
+
+def tiny_distance(a: Tensor, b: Tensor) -> Tensor:
+    """`perceptual_distance` on the pictures' own device, with a copy of the encoder there."""
+    encoder = load_image_encoder()
+    if a.device.type != "cpu":
+        encoder = copy.deepcopy(encoder).to(a.device)
+    return perceptual_distance(a, b, encoder)

@@ -29,6 +29,10 @@ from course.scenery_models import control_image
 
 KINDS: dict[str, Kind] = {"epsilon": "eps", "v_prediction": "v"}
 
+# One pixel's share of a mean is less than half precision can hold on its way back through the
+# decoder. A power of two takes it there and back and changes no digit.
+LOSS_SCALE = 2.0**12
+
 
 @dataclass(frozen=True)
 class Guidance:
@@ -40,12 +44,13 @@ class Guidance:
     step: float = 0.25  # how far one guided step moves z̃_0, as a root mean square
     ease: float = 0.5  # the loss below which steps get shorter
     budget: float = 0.5  # the share of the error budget that may stay spent
-    slack: float = 0.1  # how far from grey a module's centre must be to count as right
+    slack: float = 0.05  # how far from grey a module's centre must be to count as right
+    pattern_slack: float = 0.12  # the same for modules of function patterns
     jacobian: bool = True  # gradients through the network, or past it
     qart: bool = True
     stage_two: bool = True
     refine_steps: int = 40
-    refine_eta: float = 60.0
+    refine_eta: float = 100.0
 
 
 DEFAULT = Guidance()
@@ -94,8 +99,12 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
             ) from error
 
     def save_memory(self) -> None:
-        """Recompute activations rather than keep them, and decode one picture at a time."""
+        """Recompute activations rather than keep them, and decode one picture at a time.
+
+        The networks are frozen: nothing is kept for gradients by their weights.
+        """
         for part in (self.unet, self.controlnet, self.vae):
+            part.requires_grad_(False)
             part.enable_gradient_checkpointing()
         self.vae.enable_slicing()
 
@@ -182,9 +191,7 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
             )
 
         device = self._execution_device
-        told, untold = self.encode_prompt(
-            prompts, device, 1, guidance_scale != 0, negative_prompt=negative_prompt
-        )
+        told, untold = self.encode_prompt(prompts, device, 1, True, negative_prompt=negative_prompt)
         words = torch.cat([untold, told])
         reference = (
             super()
@@ -231,9 +238,9 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
         with torch.enable_grad():
             z, out.refined = refine(
                 z,
-                lambda x: walk.losses(self.decode(x)),
+                lambda x: LOSS_SCALE * walk.losses(self.decode(x)),
                 lambda x: walk.needs_work(self.decode(x.detach())),
-                guidance.refine_eta,
+                guidance.refine_eta / LOSS_SCALE,
                 guidance.refine_steps,
             )
         images = self.decode(z).clamp(0, 1)
@@ -288,9 +295,12 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
             work = walk.needs_work(image)
             if not work.any():
                 return eps_hat.detach(), image.detach()
-            losses, gradient = loss_gradient(walk.losses, image, z)
+            scaled, gradient = loss_gradient(lambda x: LOSS_SCALE * walk.losses(x), image, z)
+        losses = scaled / LOSS_SCALE
         step = step_length(losses, walk.guidance.step, walk.guidance.ease) * work.to(losses)
-        return eps_hat.detach() + srpg_term(gradient, t, walk.alpha_bars, step), image.detach()
+        return eps_hat.detach() + srpg_term(
+            gradient / LOSS_SCALE, t, walk.alpha_bars, step
+        ), image.detach()
 
 
 @dataclass(frozen=True)
@@ -321,8 +331,9 @@ class _Walk:
 
     def needs_work(self, images: Tensor) -> Tensor:
         """Which pictures spend more of the error budget than they may, or break a pattern: (b,)."""
-        seen = self.unmet(images, self.guidance.slack)
-        return torch.cat([(u.spent > self.guidance.budget) | (u.patterns > 0) for u in seen])
+        spent = torch.cat([u.spent for u in self.unmet(images, self.guidance.slack)])
+        broken = torch.cat([u.patterns for u in self.unmet(images, self.guidance.pattern_slack)])
+        return (spent > self.guidance.budget) | (broken > 0)
 
 
 def conditions(codes: Sequence[PlacedCode]) -> Tensor:

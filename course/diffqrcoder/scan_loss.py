@@ -60,7 +60,7 @@ def scanning_robust_loss(
     (at least 0.65, or at most 0.45) counts as 0; the mean is over all modules. Raises ValueError
     for shapes that do not fit.
     """
-    _check(image, target, module_size, margin)
+    require_modules(image, target, module_size, margin)
     inside = slice(margin, -margin or None)
     image, target = image[..., inside, inside], target[..., inside, inside]
     grey = luminance(image)
@@ -72,7 +72,8 @@ def scanning_robust_loss(
     return (errors * wrong).mean(dim=1)
 
 
-def _check(image: Tensor, target: Tensor, module_size: int, margin: int) -> None:
+def require_modules(image: Tensor, target: Tensor, module_size: int, margin: int) -> None:
+    """Raise ValueError unless image and target are of whole modules, as L_SR takes them."""
     if image.ndim != 4 or image.shape[1] != 3:
         raise ValueError(f"image is (b, 3, h, w), not {tuple(image.shape)}.")
     if target.shape != (len(image), 1, *image.shape[2:]):
