@@ -1,5 +1,6 @@
 """`python -m course`: look at the set-up, train, sample, and see how far you are."""
 
+import contextlib
 import importlib
 import importlib.metadata
 import io
@@ -8,8 +9,10 @@ import re
 import shutil
 import sys
 import tomllib
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -193,11 +196,24 @@ def train(
         accelerator.end_training()
 
 
+@contextlib.contextmanager
+def _warnings_as_notes() -> Iterator[None]:
+    """What the package warns of, as one line on the error stream."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_, **__: typer.echo(f"Note: {message}", err=True)
+        yield
+
+
 @app.command()
 def sample(
     name: Annotated[str, typer.Argument(help="the weights to sample from")] = "mnist-ddpm",
-    n: Annotated[int, typer.Option("--n", min=1, help="how many images")] = 64,
-    steps: Annotated[int, typer.Option(min=1, max=1000, help="network calls for each")] = 50,
+    n: Annotated[
+        int | None, typer.Option("--n", min=1, help="how many images [64; of scenery 9]")
+    ] = None,
+    steps: Annotated[
+        int | None,
+        typer.Option(min=1, max=1000, help="network calls for each [50; of scenery 25]"),
+    ] = None,
     seed: Annotated[
         int, typer.Option(min=0, max=2**63 - 1, help="the same seed gives the same images")
     ] = 0,
@@ -209,19 +225,95 @@ def sample(
         int | None, typer.Option(min=0, max=9, help="for mnist-cfg: the digit [all in turn]")
     ] = None,
     guidance_scale: Annotated[
-        float | None, typer.Option(help="for mnist-cfg: γ, 1 for no guidance [the lesson's]")
+        float | None,
+        typer.Option(help="for mnist-cfg and scenery: γ, 1 for no guidance [the lesson's; 4]"),
+    ] = None,
+    prompt: Annotated[
+        str | None, typer.Option(help="for scenery: what to draw [captions of the painted world]")
     ] = None,
 ) -> None:
-    """Draw images and save them: a grid as .png, or n × 1 × 28 × 28 numbers as .npy."""
+    """Draw images and save them: a grid as .png, or n × channels × height × width numbers as .npy.
+
+    The names are mnist-ddpm, mnist-cfg and scenery, the tiny Stable Diffusion.
+    """
     if out.suffix not in (".npy", ".png"):
         raise CourseError(f"--out ends in .npy or .png, unlike {out}.")
-    from course.generate import generate, save_images
+    from course.generate import DEFAULTS, generate, save_images
     from course.weights import check_writable
 
     check_writable(out)
-    images = generate(name, n, steps, seed, weights, label=label, guidance_scale=guidance_scale)
+    usual_n, usual_steps = DEFAULTS.get(name, (64, 50))
+    how: dict[str, Any] = {"label": label, "guidance_scale": guidance_scale, "prompt": prompt}
+    with _warnings_as_notes():
+        images = generate(name, n or usual_n, steps or usual_steps, seed, weights, **how)
     save_images(images, out)
-    typer.echo(f"Saved {n} images: {out}")
+    typer.echo(f"Saved {len(images)} images: {out}")
+
+
+@app.command()
+def qr(
+    text: Annotated[str, typer.Argument(help="what scanners are to read")],
+    prompt: Annotated[
+        str, typer.Option(help="what the picture shows, in the painted world's words")
+    ],
+    seed: Annotated[int, typer.Option(min=0, max=2**31, help="the first seed to try")] = 0,
+    tries: Annotated[int, typer.Option(min=1, max=100, help="seeds to try until all read it")] = 3,
+    level: Annotated[str, typer.Option(help="error correction: L, M, Q or H")] = "M",
+    out: Annotated[Path, typer.Option(help="a .png file")] = Path("qr.png"),
+    models: Annotated[str, typer.Option(help="the pipeline's name or folder")] = "scenery",
+) -> None:
+    """Paint a picture that scans as a text (DiffQRCoder), and say what read it."""
+    if out.suffix != ".png":
+        raise CourseError(f"--out ends in .png, unlike {out}.")
+    from course.diffqrcoder.create import Try, qr_pipeline, save, try_seeds
+    from course.weights import check_writable
+
+    check_writable(out)
+
+    def say(made: Try) -> None:
+        texts = made.output.reports[0].texts
+        marks = (f"{OK if name in made.read_by else MISSING} {name}" for name in texts)
+        typer.echo(f"Seed {made.seed}: {', '.join(marks)}")
+
+    with _warnings_as_notes():
+        try:
+            best = try_seeds(qr_pipeline(models), text, prompt, seed, tries, level, say)
+        except ValueError as error:
+            raise CourseError(str(error)) from error
+    save(best.image, out)
+    which = f"try {best.seed - seed + 1} (seed {best.seed})"
+    if not best.read_by:
+        raise CourseError(
+            f"No scanner here reads any of {tries} pictures. Try more --tries, a shorter text or "
+            f"another prompt. {which}: {out}"
+        )
+    typer.echo(f"Saved {which}, read by {', '.join(best.read_by)}: {out}")
+
+
+evaluations = typer.Typer(help="Measure the capstones, each against other methods.")
+app.add_typer(evaluations, name="evaluate")
+
+
+@evaluations.command("qr")
+def evaluate_qr(
+    n: Annotated[int, typer.Option("--cases", min=1, help="how many pictures a method")] = 60,
+    methods: Annotated[str, typer.Option(help="names, with commas between [all]")] = "",
+    out: Annotated[Path, typer.Option(help="the results' folder")] = Path("runs/evaluate-qr"),
+    models: Annotated[str, typer.Option(help="the pipeline's name or folder")] = "scenery",
+) -> None:
+    """Compare DiffQRCoder with other ways to a picture that scans; go on where it stopped."""
+    from course.diffqrcoder import comparison
+    from course.scenery_models import load_pipeline
+    from course.weights import check_writable
+
+    names = [name.strip() for name in methods.split(",") if name.strip()]
+    comparison.chosen_methods(names)
+    check_writable(out / "table.md")
+    pipeline = load_pipeline(models)
+    pipeline.set_progress_bar_config(disable=True)
+    for path in comparison.evaluate(pipeline, n, names, out):
+        typer.echo(f"Written: {path}")
+    typer.echo((out / "table.md").read_text(encoding="utf-8"))
 
 
 @app.command()
@@ -269,6 +361,106 @@ def _show_result(notebook: str, exercise: str, state: str) -> None:
     restore = f": its cell was deleted; `git show HEAD:notebooks/{notebook}.ipynb` has it"
     note = restore if state == "deleted" else ""
     typer.echo(f"{marks.get(state, '○')} {notebook}  {exercise}{note}")
+
+
+@app.command()
+def protect(
+    image: Annotated[Path, typer.Argument(help="a picture of your own, of any size and mode")],
+    out: Annotated[Path, typer.Option(help="where the protected picture goes")],
+    victim: Annotated[
+        str, typer.Option(help="mnist-ddpm, scenery-pixel-a or -b, a folder, or a hub's owner/name")
+    ] = "scenery-pixel-a",
+    psnr: Annotated[float, typer.Option(min=5, max=60, help="the least dB")] = 25.0,
+    delta: Annotated[
+        float, typer.Option(min=0, help="the most perceptual distance [no limit]")
+    ] = float("inf"),
+    steps: Annotated[int, typer.Option(min=1, help="how long to search")] = 100,
+    plus: Annotated[bool, typer.Option("--plus", help="AtkPDM+: through a VAE")] = False,
+    tiled: Annotated[
+        bool, typer.Option("--tiled", help="square by square of the victim's size, in full detail")
+    ] = False,
+    seed: Annotated[int, typer.Option(min=0, help="of the noise")] = 0,
+    show: Annotated[
+        Path | None, typer.Option(help="a .png of before, after, and 10 × the difference")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    checkpointing: Annotated[
+        bool, typer.Option("--checkpointing", help="less memory, more time")
+    ] = False,
+) -> None:
+    """Lesson 12: make a picture harder to edit for one diffusion model. No promise of protection.
+
+    Whoever edits moves second: another model, another t or a purifier may undo it.
+    """
+    from tqdm.auto import tqdm
+
+    from course.atkpdm.attack import Budget
+    from course.atkpdm.protect import protect_file
+
+    budget = Budget(psnr=psnr, delta=delta, steps=steps)
+    with tqdm(total=steps, desc="protecting", unit="step") as bar:
+        cost = protect_file(
+            image,
+            out,
+            victim,
+            budget,
+            tiled=tiled,
+            plus=plus,
+            seed=seed,
+            device=device,
+            checkpointing=checkpointing,
+            show=show,
+            progress=lambda done, _: bar.update(done - bar.n),
+        )
+    typer.echo(
+        f"Protected: {out} (PSNR {cost.psnr:.1f} dB, SSIM {cost.ssim:.3f}, perceptual distance "
+        f"{cost.perceptual:.3f})"
+    )
+
+
+@evaluations.command("protection")
+def evaluate_protection(
+    victim: Annotated[str, typer.Option(help="as of `protect`")] = "scenery-pixel-a",
+    images: Annotated[int, typer.Option(min=2, help="how many pictures")] = 24,
+    folder: Annotated[Path | None, typer.Option(help="of pictures [the victim's world]")] = None,
+    psnr: Annotated[float, typer.Option(min=5, max=60, help="of every method, in dB")] = 25.0,
+    delta: Annotated[float, typer.Option(min=0, help="of perceptual distance")] = 0.15,
+    steps: Annotated[int, typer.Option(min=1, help="of every attack")] = 60,
+    draws: Annotated[int, typer.Option(min=1, help="of t and noise in a step")] = 2,
+    methods: Annotated[str | None, typer.Option(help="names, between semicolons [all]")] = None,
+    transfer: Annotated[
+        str | None, typer.Option(help="other victims, between commas, that the attack did not see")
+    ] = None,
+    sweep: Annotated[str | None, typer.Option(help="other t, between commas")] = None,
+    seed: Annotated[int, typer.Option(min=0)] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda")] = "cpu",
+    out: Annotated[Path | None, typer.Option(help=".md, or .json of every number")] = None,
+) -> None:
+    """Lesson 12's tables: every protector at one PSNR, with 95 % intervals over pictures."""
+    from course.atkpdm.attack import Budget
+    from course.atkpdm.evaluation import evaluate, full_text, save_report
+    from course.atkpdm.protect import budget_for
+    from course.atkpdm.victims import load_victim
+    from course.atkpdm.worlds import load_world, on_device, pictures, victim_on_device
+
+    world = on_device(load_world(victim), device)
+    names = [name.strip() for name in (transfer or "").split(",") if name.strip()]
+    others = [victim_on_device(load_victim(name), device) for name in names]
+    budget = budget_for(world, Budget(psnr=psnr, delta=delta, steps=steps, draws=draws))
+    report = evaluate(
+        world,
+        pictures(world, images, folder).to(device),
+        budget,
+        [name.strip() for name in methods.split(";")] if methods else None,
+        others,
+        [int(t) for t in (sweep or "").split(",") if t.strip()],
+        seed,
+        lambda what: typer.echo(what, err=True),
+    )
+    typer.echo(full_text(report))
+    if out:
+        save_report(report, out)
+        typer.echo(f"Saved: {out}")
 
 
 def main() -> None:

@@ -28,6 +28,7 @@ from course.weights import Card, load_tensors
 # What an image encoder looks at for scores and Fréchet distances.
 ENCODER_SIZE = 80
 WEIGHTS = "model.safetensors"
+RESTORE = "Restore it with `git checkout -- data/models` in the repository."
 SHIPPED = ("scenery", "scenery-pixel-a", "scenery-pixel-b")
 
 
@@ -210,30 +211,29 @@ def check_models(folder: Path) -> list[Card]:
 
     Raises CourseError where the folder, a card or a file is missing or damaged.
     """
-    restore = "Restore it with `git checkout -- data/models` in the repository."
     if not folder.is_dir():
-        raise CourseError(f"{folder} is missing. {restore}")
+        raise CourseError(f"{folder} is missing. {RESTORE}")
     cards = []
     for path in sorted(folder.glob("*.json")):
         if path.name != "model_index.json":
-            cards.append(_checked_card(path, restore))
+            cards.append(_checked_card(path))
     if not cards:
-        raise CourseError(f"{folder} holds no card of its models. {restore}")
+        raise CourseError(f"{folder} holds no card of its models. {RESTORE}")
     return cards
 
 
-def _checked_card(path: Path, restore: str) -> Card:
+def _checked_card(path: Path) -> Card:
     try:
         about: Card = json.loads(path.read_text(encoding="utf-8"))
         files = dict(about["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CourseError(f"{path} is damaged. {restore}") from error
+        raise CourseError(f"{path} is damaged. {RESTORE}") from error
     for name, expected in files.items():
         file = path.parent / name
         if not file.is_file():
-            raise CourseError(f"{file} is missing. {restore}")
+            raise CourseError(f"{file} is missing. {RESTORE}")
         if sha256(file) != expected:
-            raise CourseError(f"{file} is damaged: its SHA-256 is not its card's. {restore}")
+            raise CourseError(f"{file} is damaged: its SHA-256 is not its card's. {RESTORE}")
     return about
 
 
@@ -266,8 +266,12 @@ def load_ddpm(name: str = "scenery-pixel-a") -> Any:
 
 
 def _load(kind: Any, name: str, **parts: Any) -> Any:
-    if (folder := models_dir() / name).is_dir() or name in SHIPPED:
+    folder = models_dir() / name
+    # An absolute path "below" a folder is the path itself: somebody's own, without cards.
+    if name in SHIPPED or (Path(name).name == name and folder.is_dir()):
         check_models(folder)
+        if not (folder / "model_index.json").is_file():
+            raise CourseError(f"{folder / 'model_index.json'} is missing. {RESTORE}")
         return kind.from_pretrained(folder, **parts)
     if Path(name).is_dir():
         return kind.from_pretrained(name, **parts)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -26,9 +27,13 @@ def change_tensors(out: Any, change: Callable[[Tensor], Any]) -> Any:
     """An output with a change made to every tensor and number in it, or in what it gives."""
     if isinstance(out, Tensor):
         return change(out)
+    if isinstance(out, np.ndarray):
+        return change(torch.from_numpy(out)).numpy()
     if is_number(out):
         changed = change(torch.tensor(float(out)))
         return changed.item() if changed.ndim == 0 else changed
+    if isinstance(out, dict):
+        return {name: change_tensors(x, change) for name, x in out.items()}
     if isinstance(out, Iterator):
         return (change_tensors(x, change) for x in out)
     if isinstance(out, tuple) and hasattr(out, "_fields"):

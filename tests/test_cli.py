@@ -394,7 +394,7 @@ def test_sample_from_unknown_weights(course: Course, tmp_path: Path) -> None:
     out = tmp_path / "a.png"
     expect_error(course("sample", "mnist-dpm", "--out", out), "did you mean 'mnist-ddpm'?")
     said = course("sample", "mnist-judge", "--out", out)
-    expect_error(said, "draws from mnist-ddpm and mnist-cfg, not from 'mnist-judge'")
+    expect_error(said, "draws from mnist-ddpm, mnist-cfg, scenery; not from 'mnist-judge'")
     said = course("sample", "--weights", tmp_path, "--out", out)
     expect_error(said, "No weights are named 'mnist-ddpm'", "none yet")
     assert not out.exists()

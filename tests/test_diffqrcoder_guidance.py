@@ -1,5 +1,6 @@
 """DiffQRCoder's guidance, objective, refinement and pipeline, on networks of a few weights."""
 
+import copy
 import dataclasses
 import sys
 from collections.abc import Callable
@@ -18,13 +19,14 @@ from course.diffqrcoder import codes, create, guidance, objective, refinement
 from course.diffqrcoder.codes import PlacedCode, unmet
 from course.diffqrcoder.create import try_seeds
 from course.diffqrcoder.objective import Weights
-from course.diffqrcoder.pipeline import DiffQRCoderPipeline, Guidance, conditions
+from course.diffqrcoder.pipeline import DiffQRCoderPipeline, Guidance, _Walk, conditions
 from course.errors import CourseError
 from course.forward_process import q_sample
 from course.qr_codes import function_mask, make_code, render, scan
 from course.recipes.scenery import controlnet, unet, vae
 from course.recipes.scenery.clip import TinyCLIP, build_tokenizer
 from course.sampling import predict_x0, to_eps
+from course.scenery_models import ImageEncoder
 
 ALPHA_BARS = torch.linspace(0.999, 0.01, 1000)
 CODE = make_code("https://example.org", 3, "M")
@@ -160,6 +162,17 @@ def test_lpips_has_a_gradient() -> None:
     assert losses.shape == (2,)
     (gradient,) = torch.autograd.grad(losses.sum(), a)
     assert (gradient.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+def test_the_distance_goes_where_the_pictures_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's "meta" stands for a GPU: it, too, refuses to mix with tensors of the CPU."""
+    encoder = ImageEncoder({"sky": 2}, (4, 4, 4, 4), 8).eval()
+    monkeypatch.setattr(objective, "load_image_encoder", lambda: encoder)
+    a, b = (torch.zeros(2, 3, 32, 32, device="meta") for _ in range(2))
+    assert objective.tiny_distance(a, b).device.type == "meta"
+    assert objective._per_image(nn.PairwiseDistance())(a, b).shape == (2 * 3 * 32,)
+    assert objective.tiny_distance(*(normal(2, 3, 32, 32, seed=i) for i in (0, 1))).min() > 0
+    assert {p.device.type for p in encoder.parameters()} == {"cpu"}
 
 
 # --- SRPG -----------------------------------------------------------------------------------------
@@ -387,11 +400,30 @@ def test_callbacks_see_every_step_and_may_change_it(pipe: DiffQRCoderPipeline) -
 def test_saving_memory_changes_no_picture(pipe: DiffQRCoderPipeline) -> None:
     before = run(pipe).images
     pipe.save_memory()
+    assert not any(p.requires_grad for p in pipe.unet.parameters())
     try:
         assert (run(pipe).images - before).abs().max() < 0.01
     finally:
         for part in (pipe.unet, pipe.controlnet, pipe.vae):
             part.disable_gradient_checkpointing()
+
+
+def test_half_precision_keeps_gradients_that_it_could_not_hold(pipe: DiffQRCoderPipeline) -> None:
+    """A loss weighed with 10⁻⁵ leaves each pixel a gradient below what float16 calls a number."""
+    parts = {**pipe.components, "vae": copy.deepcopy(pipe.vae).half()}
+    half: Any = DiffQRCoderPipeline(**parts, requires_safety_checker=False)
+    faint = Guidance(weights=Weights(scan=1e-5, perceptual=0), ease=1e-9, step=1.0)
+    walk = _Walk([PLACED], torch.zeros(1, 3, 160, 160), faint, far_apart, ALPHA_BARS, "v")
+    z, t = normal(1, 4, 20, 20), torch.tensor([500])
+    bent, image = half._guided(lambda z, _: torch.zeros_like(z), z, t, walk)
+    alone = to_eps(torch.zeros_like(z), z, t, ALPHA_BARS, "v")
+    moved = predict_x0(z, t, bent, ALPHA_BARS) - predict_x0(z, t, alone, ALPHA_BARS)
+    assert torch.isfinite(image).all()
+    assert moved.square().mean().sqrt().item() == pytest.approx(1.0, rel=1e-3)
+
+
+def test_without_the_prompt_it_runs_too(pipe: DiffQRCoderPipeline) -> None:
+    assert torch.isfinite(run(pipe, guidance_scale=0.0).images).all()
 
 
 @pytest.mark.parametrize(

@@ -87,23 +87,67 @@ def generate(pipe: Any, seed: int, prompt: str = "mountain lake at night", **how
 
 # --- The folders -------------------------------------------------------------------------------
 
+# What somebody writes who has the folders and diffusers, and never heard of this course.
 PLAIN = """
 import sys
 from diffusers import DDPMPipeline, StableDiffusionControlNetPipeline
 from PIL import Image
-pipe = StableDiffusionControlNetPipeline.from_pretrained(sys.argv[1] + "/scenery")
-code = Image.new("RGB", (160, 160))
-print(pipe("meadow", image=code, num_inference_steps=1).images[0].size)
-ddpm = DDPMPipeline.from_pretrained(sys.argv[1] + "/scenery-pixel-a")
-print(ddpm(num_inference_steps=1).images[0].size)
+for folder in sys.argv[1:]:
+    if folder.endswith("scenery"):
+        pipe = StableDiffusionControlNetPipeline.from_pretrained(folder)
+        how = {"prompt": "meadow at night", "image": Image.new("RGB", (160, 160))}
+    else:
+        pipe, how = DDPMPipeline.from_pretrained(folder), {}
+    print(pipe(num_inference_steps=1, **how).images[0].size)
 print([name for name in sys.modules if name.split(".")[0] == "course"])
 """
 
 
-def test_plain_diffusers_loads_and_runs_the_folders(shipped: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", PLAIN, str(shipped / "models")]
+def run_plainly(tmp_path: Path, *folders: Path) -> list[str]:
+    command = [sys.executable, "-c", PLAIN, *map(str, folders)]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, encoding="utf-8")
-    assert done.stdout.splitlines() == ["(160, 160)", "(64, 64)", "[]"], done.stderr
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
+
+
+def test_plain_diffusers_loads_and_runs_the_folders(shipped: Path, tmp_path: Path) -> None:
+    folders = (shipped / "models" / name for name in ("scenery", "scenery-pixel-a"))
+    assert run_plainly(tmp_path, *folders) == ["(160, 160)", "(64, 64)", "[]"]
+
+
+def assert_saved_and_loaded_is_the_same(pipe: Any, folder: Path) -> None:
+    """Save it and load it again: every weight and every setting of every part, to the bit."""
+    pipe.save_pretrained(folder)
+    again = type(pipe).from_pretrained(folder)
+    for name, part in pipe.components.items():
+        if isinstance(part, nn.Module):
+            one, other = part.state_dict(), getattr(again, name).state_dict()
+            assert one.keys() == other.keys()
+            for key, x in one.items():
+                assert torch.equal(x, other[key]), (name, key)
+    assert dict(again.scheduler.config) == dict(pipe.scheduler.config)
+    if hasattr(pipe, "tokenizer"):
+        assert again.tokenizer.get_vocab() == pipe.tokenizer.get_vocab()
+
+
+@pytest.mark.parametrize("load", [load_pipeline, load_ddpm])
+def test_save_and_load_are_bit_identical(shipped: Path, tmp_path: Path, load: Any) -> None:
+    assert_saved_and_loaded_is_the_same(load(), tmp_path / "again")
+
+
+def test_a_saved_pipeline_draws_the_same_picture(shipped: Path, tmp_path: Path) -> None:
+    load_pipeline().save_pretrained(tmp_path / "again")
+    first = generate(load_pipeline(), 3)
+    assert torch.equal(generate(load_pipeline(str(tmp_path / "again")), 3), first)
+
+
+def test_a_picture_does_not_depend_on_those_drawn_beside_it(shipped: Path) -> None:
+    pipe = load_pipeline()
+    pipe.set_progress_bar_config(disable=True)
+    alone = scenery_models.generate(pipe, ["sea"], 4, steps=2)
+    beside = scenery_models.generate(pipe, ["sea", "old town", "river"], 4, steps=2)
+    assert (alone[0] - beside[0]).abs().mean() < 1e-4
+    assert not torch.equal(beside[0], beside[1])
 
 
 def test_a_seed_decides_the_picture(shipped: Path) -> None:
@@ -211,6 +255,11 @@ def test_a_damaged_card_is_named(copy: Path, text: str) -> None:
     assert message.startswith(f"{copy / 'scenery-clip.json'} is damaged")
 
 
+def test_a_pipeline_without_its_index_is_named(copy: Path) -> None:
+    (copy / "model_index.json").unlink()
+    assert complaint(load_pipeline).startswith(f"{copy / 'model_index.json'} is missing. Restore")
+
+
 def test_a_folder_without_cards_or_none_at_all(copy: Path) -> None:
     for path in copy.glob("scenery-*.json"):
         path.unlink()
@@ -303,7 +352,7 @@ def test_a_step_draws_the_same_whatever_ran_before(shipped: Path, name: str) -> 
     assert not all(torch.equal(x, y) for x, y in zip(draws[0], draws[1], strict=True))
 
 
-@pytest.mark.parametrize("name", ["scenery-vae", "scenery-controlnet"])
+@pytest.mark.parametrize("name", CHAIN)
 def test_an_interrupted_run_goes_on_bit_for_bit(shipped: Path, tmp_path: Path, name: str) -> None:
     recipe, calls = quick(name), []
 
@@ -476,9 +525,106 @@ def test_a_clip_score_is_a_cosine(shipped: Path) -> None:
     assert (score.abs() <= 1).all()
 
 
+# --- At the command line -----------------------------------------------------------------------
+
+
+def course(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    """`python -m course ARGUMENTS`, in this process: its exit code."""
+    monkeypatch.setattr(sys, "argv", ["course", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    return int(ended.value.code or 0)
+
+
+def test_sample_draws_a_prompt(
+    shipped: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    out, prompt = tmp_path / "a.npy", "zeppelin over the sea"
+    how = ("--prompt", prompt, "--n", 2, "--steps", 2, "--seed", 5, "--out", out)
+    assert course(monkeypatch, "sample", "scenery", *how) == 0
+    said = capsys.readouterr()
+    assert said.out == f"Saved 2 images: {out}\n"
+    assert "Note: The tiny text encoder does not know zeppelin;" in said.err
+    images = torch.from_numpy(np.load(out, allow_pickle=False)) * 2 - 1
+    assert images.shape == (2, 3, 160, 160)
+    with pytest.warns(UserWarning, match="zeppelin"):
+        expected = scenery_models.generate(load_pipeline(), [prompt] * 2, 5, steps=2)
+    torch.testing.assert_close(images, expected.clamp(-1, 1), atol=1e-5, rtol=0)
+
+
+def test_sample_takes_captions_where_there_is_no_prompt(
+    shipped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "a.png"
+    assert course(monkeypatch, "sample", "scenery", "--n", 4, "--steps", 1, "--out", out) == 0
+    assert Image.open(out).size == (326, 326)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("scenery", "--label", 3), "told by --prompt what to draw: leave --label out"),
+        (("scenery", "--weights", "runs"), "leave --weights out"),
+        (("scenery", "--guidance-scale", "nan"), "guidance_scale is a finite number"),
+        (("mnist-ddpm", "--prompt", "sea"), "'mnist-ddpm' reads no prompt"),
+        (("mnist-cfg", "--prompt", "sea"), "or sample from scenery"),
+    ],
+)
+def test_sample_refuses_options_of_other_models(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: tuple[object, ...],
+    words: str,
+) -> None:
+    assert course(monkeypatch, "sample", *arguments, "--out", tmp_path / "a.png") == 1
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_sample_without_the_models_says_so(
+    copy: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(copy)
+    assert course(monkeypatch, "sample", "scenery", "--out", copy.parent / "a.png") == 1
+    error = capsys.readouterr().err
+    assert error.startswith(f"Error: {copy} is missing. Restore it with `git checkout")
+    assert error.count("\n") == 1
+
+
 # --- The models that are shipped ---------------------------------------------------------------
 
 HERE = sorted((Path(__file__).parents[1] / "data" / "models").glob("scenery*"))
+if_shipped = pytest.mark.skipif(
+    not HERE, reason="data/models/scenery is not here; `python -m course train scenery-…` makes it"
+)
+
+
+@if_shipped
+def test_plain_diffusers_loads_and_runs_what_is_shipped(tmp_path: Path) -> None:
+    sizes = [str((160, 160) if path.name == "scenery" else (64, 64)) for path in HERE]
+    assert run_plainly(tmp_path, *HERE) == [*sizes, "[]"]
+
+
+@if_shipped
+def test_what_is_shipped_is_saved_and_loaded_bit_identically(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("COURSE_DATA", raising=False)
+    for path in HERE:
+        load = load_pipeline if path.name == "scenery" else load_ddpm
+        assert_saved_and_loaded_is_the_same(load(path.name), tmp_path / path.name)
+
+
+@if_shipped
+def test_a_seed_decides_the_shipped_pipelines_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COURSE_DATA", raising=False)
+    first, again, other = (generate(load_pipeline(), seed) for seed in (0, 0, 1))
+    assert torch.equal(first, again)
+    assert (first - other).abs().mean() > 0.01
 
 
 @pytest.mark.parametrize("folder", HERE, ids=lambda p: p.name)

@@ -32,8 +32,8 @@ NOTEBOOK_METADATA = {
 
 
 def lessons(root: Path = ROOT) -> list[str]:
-    """The names of all lessons, in the order they are taught."""
-    return sorted(path.stem for path in (root / "solutions").glob("[0-9][0-9]_*.py"))
+    """The names of all lessons, in the order they are taught; the appendices come last."""
+    return sorted(path.stem for path in (root / "solutions").glob("[0-9A][0-9]_*.py"))
 
 
 def solved_notebook(lesson: str, root: Path = ROOT) -> NotebookNode:

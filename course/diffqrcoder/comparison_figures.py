@@ -1,6 +1,7 @@
 """The comparison to look at: two planes, and sheets of pictures."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import cycle
 from pathlib import Path
 
 from matplotlib.axes import Axes
@@ -11,6 +12,7 @@ from course.diffqrcoder.comparison import Estimate, Summary
 from course.plots import COLOURS, STYLE
 
 OURS = "diffqrcoder"
+MARKERS = "osD^vP*X<>phd"
 PAD = 4
 
 
@@ -19,12 +21,13 @@ def planes(summaries: Mapping[str, Summary], path: Path) -> Path:
     import matplotlib as mpl
 
     with mpl.rc_context(STYLE):  # type: ignore[arg-type]
-        figure = Figure(figsize=(11, 4.5), layout="constrained")
+        figure = Figure(figsize=(12, 4.5), layout="constrained")
         left, right = figure.subplots(1, 2, sharey=True)
         _plane(left, summaries, lambda s: s.distance)
         _plane(right, summaries, lambda s: s.r2)
-        left.set(xlabel="perceptual distance to the picture without a code", ylabel="SSR")
-        right.set(xlabel="R²: luminance that the code explains")
+        left.set(xlabel="perceptual distance to the picture without a code", ylabel="SSR, clean")
+        right.set(xlabel="R²: the luminance that the code explains")
+        figure.legend(*left.get_legend_handles_labels(), loc="outside right center", fontsize=8)
         figure.savefig(path, dpi=120)
     return path
 
@@ -32,13 +35,14 @@ def planes(summaries: Mapping[str, Summary], path: Path) -> Path:
 def _plane(
     axes: Axes, summaries: Mapping[str, Summary], cost: Callable[[Summary], Estimate]
 ) -> None:
-    for name, summary in summaries.items():
+    """Each method with both its intervals; the SSR is the better scanner's."""
+    for (name, summary), marker in zip(summaries.items(), cycle(MARKERS), strict=False):
         x, y = cost(summary), max(summary.clean.values())
         colour = COLOURS[1] if name.startswith(OURS) else COLOURS[0]
-        reach = [[[v.mean - v.low], [v.high - v.mean]] for v in (x, y)]
-        axes.errorbar(x.mean, y.mean, reach[1], reach[0], fmt="o", color=colour, alpha=0.8)
-        axes.annotate(name, (x.mean, y.mean), xytext=(5, 5), textcoords="offset points", fontsize=8)
-    axes.set_ylim(-0.05, 1.08)
+        across, up = ([[v.mean - v.low], [v.high - v.mean]] for v in (x, y))
+        alpha = 1.0 if name == OURS else 0.6
+        axes.errorbar(x.mean, y.mean, up, across, fmt=marker, color=colour, alpha=alpha, label=name)
+    axes.set_ylim(-0.05, 1.05)
 
 
 def sheets(folder: Path, methods: Sequence[str], n: int) -> Iterator[Path]:

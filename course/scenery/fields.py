@@ -143,11 +143,20 @@ def floor(name: str, rows: int, cols: int, rng: np.random.Generator) -> Array:
 
 @lru_cache(maxsize=64)
 def _line(size: int, rough: float, variant: int) -> Array:
-    waves = np.arange(1, 65)
     rng = np.random.default_rng([variant, 77])
-    phase, height = rng.random(64) * 2 * np.pi, rng.normal(size=64) * waves ** (-rough)
+    phases, heights = rng.random(64) * 2 * np.pi, rng.normal(size=64)
+    return ridge(size, rough, phases, heights)
+
+
+def ridge(size: int, rough: float, phases: Array, heights: Array) -> Array:
+    """A ridge that is a sum of n waves, each finer than the one before: (n,), (n,) -> (size,).
+
+    Wave k = 1 … n is heights_k k^(−rough) sin(π k x + phases_k), where x = 0, 1/size, 2/size, …
+    across the picture. The sum is stretched so that its lowest point is 0 and its highest 1.
+    """
+    waves = np.arange(1, len(phases) + 1)
     x = np.arange(size)[:, None] / size
-    curve = (height * np.sin(2 * np.pi * waves * x * 0.5 + phase)).sum(1)
+    curve = (heights * waves ** (-rough) * np.sin(2 * np.pi * waves * x * 0.5 + phases)).sum(1)
     low, high = curve.min(), curve.max()
     return ((curve - low) / (high - low)).astype(np.float32)
 

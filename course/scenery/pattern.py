@@ -62,7 +62,7 @@ def modulate(pixels: Array, pattern: Grid, strength: float, rng: np.random.Gener
     modules are equally light and all dark ones equally dark.
     """
     size, n = len(pixels), len(pattern)
-    goal = _goals(module_means(pixels @ LUMA, n), pattern, strength)
+    goal = module_goals(module_means(pixels @ LUMA, n), pattern, strength)
     light, dark = (
         _smooth(np.where(pattern == k, goal, goal[pattern == k].mean()), size)
         if (pattern == k).any()
@@ -85,8 +85,12 @@ def _brushed(pattern: Grid, size: int, rng: np.random.Generator) -> Array:
     return smoothstep(0.22, 0.78, rounded + 0.36 * noise)
 
 
-def _goals(means: Array, pattern: Grid, strength: float) -> Array:
-    """The mean luminance each module should get: its own, drawn towards 0.12 or 0.88."""
+def module_goals(means: Array, pattern: Grid, strength: float) -> Array:
+    """The luminance each module should get: its own, drawn towards 0.12 or 0.88.
+
+    means: (n, n) in [0, 1]; pattern: (n, n) bool, True = dark, which draws towards 0.12; strength
+    in [0, 1] is the share of the way: 0 leaves a module as it is, 1 takes it there -> (n, n).
+    """
     return means + np.float32(strength) * (np.where(pattern, 0.12, 0.88) - means)
 
 

@@ -12,7 +12,11 @@ LEVELS = 512
 
 
 def ramp(stops: list[tuple[float, Colour]]) -> Array:
-    """Colours interpolated between (position in [0, 1], colour) stops: (LEVELS, 3)."""
+    """The colours of a gradient at LEVELS places from 0 to 1, both included: (LEVELS, 3) float32.
+
+    stops: (position in [0, 1], colour (3,)), positions rising. Between two stops the colour changes
+    evenly; before the first and after the last it stays theirs.
+    """
     where, colours = np.array([p for p, _ in stops]), np.array([c for _, c in stops])
     at = np.linspace(0, 1, LEVELS)
     return np.stack([np.interp(at, where, colours[:, k]) for k in range(3)], -1).astype(np.float32)

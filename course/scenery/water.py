@@ -27,14 +27,25 @@ def mirror(
     v = np.arange(rows, dtype=np.float32)[:, None] / size
     lift = v * squeeze + ripple * (0.02 + 0.22 * v)
     sway = ripple[::-1] * (0.004 + 0.05 * v)
-    y = np.clip(top - 1 - np.abs(lift) * size, 0, top - 1).astype(np.int32)
-    x = np.clip(np.arange(size) + sway * size, 0, size - 1).astype(np.int32)
-    image = pixels[y, x]
+    image = reflected(pixels, top, lift, sway)
     near = (v / v[-1, 0])[..., None]
     own = deep * mix(light.shade, light.sun, 0.5)
     water = own + np.float32(calm) * (1 - 0.35 * near) * (image - own)
     water *= 0.93 + 0.30 * ripple[..., None]
     return water
+
+
+def reflected(pixels: Array, top: int, lift: Array, sway: Array) -> Array:
+    """What still water shows below row `top`: the rows above it, upside down: (rows, s, 3).
+
+    pixels: (s, s, 3); lift, sway: (rows, s), in picture heights. A pixel of the water shows the one
+    that is |lift| above row top − 1 and `sway` to the right of its own column, both rounded down;
+    what would lie outside the rows above the water, or beside the picture, is the nearest inside.
+    """
+    size = len(pixels)
+    y = np.maximum(top - 1 - np.abs(lift) * size, 0).astype(np.int32)
+    x = np.clip(np.arange(size) + sway * size, 0, size - 1).astype(np.int32)
+    return pixels[y, x]
 
 
 def lake(pixels: Array, shore: float, light: Light, deep: Colour, rng: np.random.Generator) -> None:

@@ -10,18 +10,22 @@ Every measurement is kept in `results.json` beside this file, with the command t
 import argparse
 import json
 import sys
+import time
 from pathlib import Path
 
 import torch
 
 from tests.benchmarks import (
+    atkpdm,
     classifier_free_guidance,
     classifier_guidance,
     controlnet,
     ddpm,
     flow_matching,
     latent_diffusion,
+    memory,
     qr_codes,
+    scenery,
     sdedit,
 )
 
@@ -34,7 +38,10 @@ MEASURES = {
     **flow_matching.MEASURES,
     **controlnet.MEASURES,
     **qr_codes.MEASURES,
+    **memory.MEASURES,
     **sdedit.MEASURES,
+    **atkpdm.MEASURES,
+    **scenery.MEASURES,
 }
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -72,7 +79,9 @@ def main() -> None:
     torch.set_num_threads(1)
     names = chosen.names or ([] if chosen.write_readme else list(MEASURES))
     for name in names:
+        start = time.process_time()
         results[name] = [row._asdict() for row in MEASURES[name]()]
+        print(f"{name}: {time.process_time() - start:.0f} CPU seconds", file=sys.stderr)
         ordered = {n: results[n] for n in MEASURES if n in results}
         RESULTS.write_text(
             json.dumps(ordered, indent=1, ensure_ascii=False) + "\n", encoding="utf-8", newline="\n"
