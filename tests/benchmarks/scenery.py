@@ -255,8 +255,8 @@ def edits(images: Tensor) -> list[Row]:
         edit = walk(pipe, noised, times[times <= t])
         sheet.append(edit[:10])
         apart = perceptual_distance(edit, images).mean().item()
-        rows.append(Row(f"scenery-pixel-a, SDEdit from t = {t} of {len(images)} unseen scenes: perceptual "
-                        "distance to the original, PSNR",
+        rows.append(Row(f"scenery-pixel-a, SDEdit from t = {t} of {len(images)} unseen scenes: "
+                        "perceptual distance to the original, PSNR",
                         f"{apart:.2f}, {psnr(edit, images):.1f} dB", "—"))  # fmt: skip
     grid(torch.cat(sheet), columns=10).save(EDITS)
     return rows
