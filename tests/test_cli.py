@@ -29,7 +29,7 @@ from course.progress import lesson_notebooks, notebook_progress
 from tests.tiny_course import tiny
 
 ROOT = Path(__file__).parents[1]
-COMMANDS = ["doctor", "train", "sample", "build", "progress"]
+COMMANDS = ["doctor", "train", "sample", "qr", "build", "progress", "protect", "evaluate"]
 
 
 class Said(NamedTuple):
@@ -93,13 +93,14 @@ def test_no_command_is_a_wish_for_help(course: Course) -> None:
     assert course().code == 0
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("command", [*COMMANDS[:-1], "evaluate qr", "evaluate protection"])
 def test_help_of_each_command(command: str) -> None:
-    done = CliRunner().invoke(cli.app, [command, "--help"])
-    summary, *_ = (inspect.getdoc(getattr(cli, command)) or "").split("\n")
+    done = CliRunner().invoke(cli.app, [*command.split(), "--help"])
+    function = getattr(cli, command.replace(" ", "_"))
+    summary, *_ = (inspect.getdoc(function) or "").split("\n")
     assert done.exit_code == 0
     assert summary[:50] in done.output
-    options = inspect.signature(getattr(cli, command)).parameters
+    options = inspect.signature(function).parameters
     for name in options:
         assert name in done.output or f"--{name.replace('_', '-')}" in done.output
 
