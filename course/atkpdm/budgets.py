@@ -59,15 +59,14 @@ def border_scale(
     """The largest s ≤ `most` for which `scaled(x, delta, s)` is within `allowed` of x: (b,).
 
     x, delta: (b, …), x in [−1, 1]; allowed: a Euclidean length; most: (b,) at least 0. Each picture
-    has its own s, found by halving an interval `rounds` times; `most` itself where that fits.
+    has its own s, found by halving the interval from 0 to `most` as often as `rounds` says.
     """
     low, high = torch.zeros_like(most), most
     for _ in range(rounds):
         s = (low + high) / 2
         inside = (scaled(x, delta, s) - x).flatten(1).norm(dim=1) <= allowed
         low, high = torch.where(inside, s, low), torch.where(inside, high, s)
-    reached = (scaled(x, delta, most) - x).flatten(1).norm(dim=1) <= allowed
-    return torch.where(reached, most, low)
+    return low
 
 
 def project(x_adv: Tensor, x: Tensor, least_psnr: float) -> Tensor:

@@ -97,9 +97,8 @@ def load_world(name: str = "scenery-pixel-a", layers: Sequence[str] | None = Non
     if name == MNIST:
         return World(victim, paper_t(victim), digit_distance, digit_meaning, eyes=load_judge)
     if name in SHIPPED:
-        return World(
-            victim, paper_t(victim), perceptual_distance, scene_meaning, load_pipeline().vae
-        )
+        vae = load_pipeline().vae.requires_grad_(False)
+        return World(victim, paper_t(victim), perceptual_distance, scene_meaning, vae)
     return World(victim, paper_t(victim), perceptual_distance, None, _full_size_vae())
 
 

@@ -86,11 +86,21 @@ def map_cases() -> list[Case]:
 
 
 def w2_cases() -> list[Case]:
-    unlike = Case(
-        "maps of different shapes, which have no distance",
-        {"x": normal(1, 2, 3, 3), "y": normal(1, 2, 3, 4)},
-    )
-    return [*map_cases(), unlike]
+    def refused(label: str, x: Tensor, y: Tensor) -> Case:
+        return Case(label, {"x": x, "y": y})
+
+    return [
+        *map_cases(),
+        refused("maps of different shapes, which have no distance", normal(1, 2, 3, 3), normal(1, 2, 3, 4)),
+        refused("the same the other way round", normal(1, 2, 3, 4), normal(1, 2, 3, 3)),
+        refused("a map without its batch", normal(2, 3, 3), normal(2, 3, 3)),
+        refused("a map of five axes", normal(1, 2, 3, 3, 1), normal(1, 2, 3, 3, 1)),
+    ]  # fmt: skip
+
+
+def refuse_maps(x: Tensor, y: Tensor) -> None:
+    if x.ndim != 4 or x.shape != y.shape:
+        raise ValueError("no two maps of one shape")
 
 
 def nuclear(x: Tensor) -> Tensor:
@@ -110,8 +120,8 @@ def w2_with(
     """wasserstein2 with its parts exchanged."""
 
     def answer(x: Tensor, y: Tensor) -> Tensor:
-        if guard and x.shape != y.shape:
-            raise ValueError("unlike shapes")
+        if guard:
+            refuse_maps(x, y)
         a, b = rows(x), rows(y)
         means = a.mean(dim=1), b.mean(dim=1)
         a, b = (z - m[:, None] if centre else z for z, m in zip((a, b), means, strict=True))
@@ -125,9 +135,8 @@ def w2_with(
 
 def w2_by_covariances(x: Tensor, y: Tensor) -> Tensor:
     """Σ_x^½ Σ_y Σ_x^½ itself, in float64."""
+    refuse_maps(x, y)
     (mean_x, a), (mean_y, b) = positions(x.double()), positions(y.double())
-    if x.shape != y.shape:
-        raise ValueError("unlike shapes")
     cov_x, cov_y = (z.transpose(1, 2) @ z / z.shape[1] for z in (a, b))
     values, vectors = torch.linalg.eigh(cov_x)
     root = vectors * values.clamp(min=0).sqrt()[:, None] @ vectors.transpose(1, 2)
@@ -138,8 +147,7 @@ def w2_by_covariances(x: Tensor, y: Tensor) -> Tensor:
 
 
 def w2_one_by_one(x: Tensor, y: Tensor) -> Tensor:
-    if x.shape != y.shape:
-        raise ValueError("unlike shapes")
+    refuse_maps(x, y)
     return torch.cat([w2_with()(a[None], b[None]) for a, b in zip(x, y, strict=True)])
 
 
@@ -586,7 +594,6 @@ def border_with(
     start: Callable[[Tensor], Tensor] = lambda most: most,
     norm: float = 2.0,
     rounds_used: int | None = None,
-    keep_most: bool = True,
 ) -> Answer:
     """border_scale with its parts exchanged."""
 
@@ -601,7 +608,7 @@ def border_with(
             s = (low + high) / 2
             inside = far(s) <= allowed
             low, high = torch.where(inside, s, low), torch.where(inside, high, s)
-        return torch.where(far(most) <= allowed, most, low) if keep_most else low
+        return low
 
     return answer
 
@@ -634,16 +641,13 @@ BORDER_SCALE = Exercise(
         Mistake("That is the length by the sum of absolute values; PSNR is of squares: Euclid's.",
                 border_with(norm=1.0)),
         Mistake("Too few halvings: use all `rounds`.", border_with(rounds_used=6)),
-        Mistake("You return the last s that fits in the search. Where `most` itself fits, it is the "
-                "answer, and halving never quite comes to it; more halvings do not help.",
-                border_with(keep_most=False, rounds_used=12)),
     ],
     alternatives=[border_with(), border_by_steps],
     hints=[
         "Halve an interval for each picture: low = 0 always fits, high = most may not.",
         "`scaled(x, delta, s)` is the cut picture; it fits while (scaled − x).flatten(1).norm(dim=1) "
         "≤ allowed. Where s fits, low becomes s, elsewhere high does: `torch.where`.",
-        "At the end, where `most` itself fits, it is the answer.",
+        "At the end `low` is the largest s that was seen to fit.",
     ],
     rtol=1e-3,
     atol=1e-4,
@@ -672,6 +676,7 @@ def faithful_cases() -> list[Case]:
         case("a bowl, which takes several", torch.full((1, 1, 1, 1), 2.0), bowl, 0.1),
         case("two pictures, one within its budget already", two, bowl, 0.05),
         case("latents of three axes more", normal(3, 4, 2, 2), bowl, 1.0),
+        case("ten steps are not enough", torch.full((1, 1, 1, 1), 2.0), bowl, 1e-6),
         case("no more than two steps", torch.full((1, 1, 1, 1), 3.0), bowl, 0.01, most=2),
         case("nothing to do", torch.zeros(1, 1, 2, 2) + 0.01, bowl, 1.0),
     ]
@@ -772,6 +777,7 @@ def over_cases() -> list[Case]:
         case("two pictures, three draws", 2, (0, 9), 3, 2),
         case("the top level must come up", 4, (7, 8), 4, 3),
         case("without a generator", 2, (2, 5), 2, None),
+        Case("the defaults", {"loss": weighed, "x": pictures(2, 1, 2, 2), "levels": (1, 6)}),
     ]
 
 
@@ -883,6 +889,7 @@ def ascend_cases() -> list[Case]:
         case("the start itself has to be kept", torch.tensor([[2.0, -2.0]]), uphill, half_box, 1, 0.1),
         case("a batch", normal(3, 1, 2, 2), uphill, half_box, 4, 0.05),
         case("a budget that rounds", normal(2, 3), uphill, round_off, 3, 0.3),
+        case("a gradient that is 0 in places", torch.tensor([[0.1, 0.9]]), torch.round, half_box, 2, 0.1),
         case("no steps", normal(1, 2), uphill, half_box, 0, 0.1),
         case("a gradient that turns NaN", torch.zeros(1, 2), into_a_hole, half_box, 5, 0.2),
     ]  # fmt: skip
@@ -1164,6 +1171,7 @@ def bootstrap_cases() -> list[Case]:
         case("few resamples, another seed", normal(7, seed=2), draws=50, seed=4),
         case("float64, skewed", normal(15, seed=3).double().exp(), draws=400),
         case("no values", torch.zeros(0)),
+        case("a matrix", torch.zeros(2, 3)),
     ]
 
 
