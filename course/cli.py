@@ -271,8 +271,7 @@ def qr(
     check_writable(out)
 
     def say(made: Try) -> None:
-        texts = made.output.reports[0].texts
-        marks = (f"{OK if name in made.read_by else MISSING} {name}" for name in texts)
+        marks = (f"{OK if name in made.read_by else MISSING} {name}" for name in made.texts)
         typer.echo(f"Seed {made.seed}: {', '.join(marks)}")
 
     with _warnings_as_notes():
@@ -438,11 +437,13 @@ def evaluate_protection(
 ) -> None:
     """Lesson 12's tables: every protector at one PSNR, with 95 % intervals over pictures."""
     from course.atkpdm.attack import Budget
-    from course.atkpdm.evaluation import evaluate, full_text, save_report
+    from course.atkpdm.evaluation import check_report, evaluate, full_text, save_report
     from course.atkpdm.protect import budget_for
     from course.atkpdm.victims import load_victim
     from course.atkpdm.worlds import load_world, on_device, pictures, victim_on_device
 
+    if out:
+        check_report(out)
     world = on_device(load_world(victim), device)
     names = [name.strip() for name in (transfer or "").split(",") if name.strip()]
     others = [victim_on_device(load_victim(name), device) for name in names]

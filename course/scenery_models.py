@@ -25,6 +25,8 @@ from course.scenery import ATTRIBUTES
 from course.scenery.world import Attributes
 from course.weights import Card, load_tensors
 
+# Scenes from this seed on are in no training set.
+HELD_OUT = 10_000_000
 # What an image encoder looks at for scores and Fréchet distances.
 ENCODER_SIZE = 80
 WEIGHTS = "model.safetensors"
@@ -295,6 +297,11 @@ def _from_hub(kind: Any, name: str, **parts: Any) -> Any:
 # --- Pictures ------------------------------------------------------------------------------------
 
 
+def seeded(seed: int, place: int = 0) -> torch.Generator:
+    """The generator of a picture's noise: the same for every method that draws this picture."""
+    return torch.Generator().manual_seed(seed * 1_000_003 + place)
+
+
 def generate(
     pipeline: Any,
     prompts: Sequence[str],
@@ -313,7 +320,7 @@ def generate(
     size = pipeline.unet.config.sample_size * pipeline.vae_scale_factor
     blank = torch.zeros(len(prompts), 1, 1, dtype=torch.bool)
     grids = control_image(blank if codes is None else codes, size)
-    generators = [torch.Generator().manual_seed(seed * 1_000_003 + i) for i in range(len(prompts))]
+    generators = [seeded(seed, i) for i in range(len(prompts))]
     made = [
         pipeline(
             list(prompts[i : i + 10]),

@@ -25,13 +25,12 @@ from torch import Tensor
 from course import plots, scenery
 from course.checks import check, hint
 from course.diffqrcoder.codes import PlacedCode, Unmet
-from course.diffqrcoder.create import as_qr_pipeline, seeded
 from course.diffqrcoder.guidance import Loss, Network
 from course.diffqrcoder.hiddenness import squared_correlation
 from course.diffqrcoder.objective import (
     PATTERN_DARK, PATTERN_WHITE, QUIET_GREY, Weights, objective
 )
-from course.diffqrcoder.pipeline import KINDS, Guidance, conditions
+from course.diffqrcoder.pipeline import KINDS, Guidance, as_qr_pipeline, conditions
 from course.diffqrcoder.refinement import Unfinished
 from course.diffqrcoder.scan_loss import DARK, WHITE, modules, require_modules
 from course.forward_process import at, q_sample
@@ -39,7 +38,7 @@ from course.qr_codes import (
     codeword_errors, error_budget, function_mask, luminance, make_code, qart, read_format, scan, version_of
 )
 from course.sampling import Kind, ddim_step, predict_x0, to_eps
-from course.scenery_models import generate, load_pipeline, perceptual_distance
+from course.scenery_models import generate, load_pipeline, perceptual_distance, seeded
 
 plots.set_style()
 

@@ -42,7 +42,7 @@ from course.atkpdm.evaluation import (
 )
 from course.atkpdm.methods import protected
 from course.atkpdm.purifiers import Purifier, jpeg
-from course.atkpdm.victims import _EnoughError, _readable, features, load_victim
+from course.atkpdm.victims import AllHeardError, features, load_victim, outer_layers
 from course.atkpdm.worlds import load_world, pictures
 from course.checks import check, hint
 from course.errors import CourseError
@@ -113,8 +113,8 @@ rows([x, clean, another_seed], ["pictures", "edits", "edits with another seed"])
 #
 # ### Exercise: what layers put out
 #
-# `_EnoughError` is an exception of ours, to be raised in a hook and swallowed around `run()`;
-# `_readable(modules)` lists a network's layers for the message of a ValueError.
+# `AllHeardError` is an exception of ours, to be raised in a hook and swallowed around `run()`;
+# `outer_layers(modules)` lists a network's layers for the message of a ValueError.
 
 # %% exercise="atkpdm.victims.layer_outputs" lines=16
 # %%

@@ -16,7 +16,7 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 from course import cli
-from course.atkpdm import Budget, bootstrap_interval, evaluate
+from course.atkpdm import Budget, bootstrap_interval, evaluate, evaluation, worlds
 from course.atkpdm import protect as protect_module
 from course.atkpdm.evaluation import CLEAN, FLOOR, edited, full_text, markdown, save_report, shown
 from course.atkpdm.images import as_image, read_picture, write_picture
@@ -308,6 +308,25 @@ def test_unknown_and_impossible_methods_are_refused(world: World) -> None:
         protected("AtkPMD", world, x, QUICK)
     with pytest.raises(ValueError, match="needs a VAE"):
         protected("AtkPDM+", world, x, QUICK)
+
+
+def test_nothing_is_protected_for_a_list_with_an_unknown_method(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(evaluation, "protected", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(ValueError, match="'AtkPMD'; there are white noise"):
+        evaluate(world, pictures(world, 2), QUICK, ["white noise", "AtkPMD"])
+
+
+def test_a_report_that_cannot_be_saved_is_refused_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worlds, "load_world", lambda *_: pytest.fail("work was begun"))
+    with pytest.raises(ValueError, match=r"\.md or \.json"):
+        cli.evaluate_protection(out=tmp_path / "a.txt")
+    (tmp_path / "a.md").mkdir()
+    with pytest.raises(CourseError, match="it is a folder"):
+        cli.evaluate_protection(out=tmp_path / "a.md")
 
 
 @pytest.fixture(scope="module")

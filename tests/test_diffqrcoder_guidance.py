@@ -513,8 +513,7 @@ class Stub:
         placed = PlacedCode(make_code(text, 3, "M"))
         shown = placed.target if self.good(self.calls) else torch.ones_like(placed.target)
         image = shown.expand(-1, 3, -1, -1)
-        reports = [codes.report(image, placed)]
-        return type("Out", (), {"images": image, "reports": reports})()
+        return type("Out", (), {"images": image})()
 
 
 @pytest.mark.parametrize(("good", "calls", "seed"), [(1, 1, 7), (2, 2, 8), (9, 3, 7)])
@@ -581,6 +580,8 @@ def test_qr_that_nobody_reads_is_an_error_that_keeps_the_picture(
     ("text", "out", "words"),
     [
         ("x" * 60, "a.png", "version 3 at level M holds at most 42"),
+        ("x" * 50, "a.png", "Shorten it, or take level L."),
+        ("x" * 60, "a.png", "for a larger code. Shorten it."),
         ("", "a.png", "The text is empty"),
         ("hello", "a.jpg", "--out ends in .png"),
         ("hello", ".", "--out ends in .png"),

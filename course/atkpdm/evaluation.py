@@ -11,13 +11,13 @@ from torch import Tensor
 
 from course.atkpdm.attack import Budget
 from course.atkpdm.budgets import ssim
-from course.atkpdm.methods import methods_for, protected
+from course.atkpdm.methods import methods_for, protected, require_method
 from course.atkpdm.purifiers import Purifier, purifiers
 from course.atkpdm.victims import Victim
 from course.atkpdm.worlds import World
 from course.latent_diffusion import psnr
 from course.sdedit import sdedit
-from course.weights import write_atomically
+from course.weights import check_writable, write_atomically
 
 STEPS = 20  # network calls of an edit
 # A number for each picture, by the column's name.
@@ -172,6 +172,9 @@ def evaluate(
     others: victims of the same size that the protection did not see; sweep: other t to edit from.
     `note` is told what is being done. Raises ValueError for unknown methods.
     """
+    names = list(names or methods_for(world))
+    for name in names:
+        require_method(name, world)
     report = Report(
         {
             "victim": world.victim.name,
@@ -185,7 +188,7 @@ def evaluate(
         }
     )
     shields: dict[str, Tensor] = {}
-    for name, x_adv in protect_all(world, x, budget, names or methods_for(world), seed):
+    for name, x_adv in protect_all(world, x, budget, names, seed):
         note(name)
         shields[name] = x_adv
     note("edits")
@@ -247,13 +250,19 @@ def _turned(rows: dict[str, Row]) -> dict[str, Row]:
     return {name: {key: row[name] for key, row in rows.items()} for name in names}
 
 
+def check_report(path: Path) -> None:
+    """Raise ValueError or CourseError where `save_report` would: before long work, not after it."""
+    if path.suffix not in (".md", ".json"):
+        raise ValueError(f"A report ends in .md or .json, unlike {path}.")
+    check_writable(path)
+
+
 def save_report(report: Report, path: Path) -> None:
     """Write the Markdown to a .md file, or every number for each picture to a .json file.
 
     Raises ValueError for another ending, CourseError where it cannot be written.
     """
-    if path.suffix not in (".md", ".json"):
-        raise ValueError(f"A report ends in .md or .json, unlike {path}.")
+    check_report(path)
     text = full_text(report) if path.suffix == ".md" else json.dumps(_plain(report), indent=1)
     write_atomically(path, text.encode() + b"\n")
 

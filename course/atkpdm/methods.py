@@ -115,15 +115,20 @@ def methods_for(world: World) -> list[str]:
     return [name for name in METHODS if world.vae is not None or name not in NEED_VAE]
 
 
-def protected(name: str, world: World, x: Tensor, budget: Budget, seed: int = 0) -> Tensor:
-    """x protected by a method, at `budget.psnr`, and rounded to 8 bits as it would be published.
-
-    Raises ValueError, with the names there are, for a name that is none.
-    """
+def require_method(name: str, world: World) -> None:
+    """Raise ValueError for a name that is none, with those there are, or one that needs a VAE."""
     if name not in METHODS:
         raise ValueError(f"No method is named {name!r}; there are {', '.join(METHODS)}.")
     if name in NEED_VAE and world.vae is None:
         raise ValueError(f"{name} needs a VAE, and {world.victim.name} has none.")
+
+
+def protected(name: str, world: World, x: Tensor, budget: Budget, seed: int = 0) -> Tensor:
+    """x protected by a method, at `budget.psnr`, and rounded to 8 bits as it would be published.
+
+    Raises ValueError as `require_method` does.
+    """
+    require_method(name, world)
     generator = torch.Generator(x.device).manual_seed(seed)
     x_adv = METHODS[name](world, x, budget, generator).detach()
     return as_published(at_psnr(x_adv, x, budget.psnr))

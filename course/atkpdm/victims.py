@@ -36,7 +36,7 @@ class Victim:
     layers: tuple[str, ...]
 
 
-class _EnoughError(Exception):
+class AllHeardError(Exception):
     """Every layer that was asked for has spoken: the rest of the network need not run."""
 
 
@@ -51,20 +51,20 @@ def layer_outputs(
     """
     modules = dict(network.named_modules())
     if unknown := [name for name in layers if name not in modules]:
-        raise ValueError(f"There is no layer {unknown[0]!r}; there are {_readable(modules)}.")
+        raise ValueError(f"There is no layer {unknown[0]!r}; there are {outer_layers(modules)}.")
     found: dict[str, Tensor] = {}
 
     def keep(name: str, output: Any) -> None:
         found[name] = output[0] if isinstance(output, tuple) else output
         if len(found) == len(layers):
-            raise _EnoughError
+            raise AllHeardError
 
     hooks = [
         modules[name].register_forward_hook(lambda _, __, output, name=name: keep(name, output))
         for name in layers
     ]
     try:
-        with contextlib.suppress(_EnoughError):
+        with contextlib.suppress(AllHeardError):
             run()
     finally:
         for hook in hooks:
@@ -72,7 +72,7 @@ def layer_outputs(
     return {name: found[name] for name in layers}
 
 
-def _readable(modules: dict[str, nn.Module]) -> str:
+def outer_layers(modules: dict[str, nn.Module]) -> str:
     """The names of a network's outer layers: all of them would fill a page."""
     return ", ".join(name for name in modules if name and name.count(".") < 2)
 

@@ -24,6 +24,7 @@ from course.forward_process import alpha_bars_from_betas, linear_schedule
 from course.metrics import load_judge
 from course.scenery import ATTRIBUTES, scene
 from course.scenery_models import (
+    HELD_OUT,
     SHIPPED,
     ImageEncoder,
     load_image_encoder,
@@ -33,7 +34,6 @@ from course.scenery_models import (
 )
 from course.sdedit import snr_matched_t
 
-HELD_OUT = 10_000_000  # Scenes from this seed on are in no training set.
 PAPER_T, PAPER_SIZE = 500, 256
 FULL_SIZE_VAE = "stabilityai/sd-vae-ft-mse"
 JUDGE_LAYERS = ("convolutions.2", "convolutions.6", "convolutions.10")

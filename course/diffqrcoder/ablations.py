@@ -4,17 +4,15 @@ import functools
 from dataclasses import replace
 from typing import Any
 
-import torch
-
 from course.diffqrcoder.baselines import VERSION, Case, Made, Method
-from course.diffqrcoder.pipeline import DEFAULT, DiffQRCoderPipeline, Guidance
-from course.scenery_models import perceptual_distance, token_ids
+from course.diffqrcoder.pipeline import DEFAULT, Guidance, as_qr_pipeline
+from course.scenery_models import perceptual_distance, seeded, token_ids
 
 
 def diffqrcoder(pipeline: Any, case: Case, guidance: Guidance = DEFAULT) -> Made:
     """Both stages and SR-MPGD, from the noise that the case's seed gives all methods."""
     token_ids(pipeline.tokenizer, [case.prompt])
-    ours = DiffQRCoderPipeline(**pipeline.components, requires_safety_checker=False)
+    ours = as_qr_pipeline(pipeline)
     ours.set_progress_bar_config(disable=True)
     made = ours(
         case.prompt,
@@ -23,7 +21,7 @@ def diffqrcoder(pipeline: Any, case: Case, guidance: Guidance = DEFAULT) -> Made
         level=case.level,
         guidance=guidance,
         perceptual=perceptual_distance,
-        generator=[torch.Generator().manual_seed(case.seed * 1_000_003)],
+        generator=[seeded(case.seed)],
         output_type="pt",
     )
     return Made(made.images, made.codes[0], made.stage1)

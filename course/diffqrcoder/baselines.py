@@ -10,13 +10,12 @@ import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from course.diffqrcoder.codes import PlacedCode
 from course.qr_codes import artcoder, halftone, luminance, make_code, qart
-from course.scenery_models import generate, token_ids
+from course.scenery_models import generate, seeded, token_ids
 
 VERSION = 3
 
@@ -110,7 +109,7 @@ def image_to_image(
         num_inference_steps=steps,
         guidance_scale=4.0,
         controlnet_conditioning_scale=scale,
-        generator=[torch.Generator().manual_seed(case.seed * 1_000_003)],
+        generator=[seeded(case.seed)],
         output_type="pt",
     ).images
     return Made(images.float().clamp(0, 1), placed)

@@ -1,6 +1,6 @@
 """A code in its place in a picture: which pixels belong to what, and what they should be."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
@@ -15,6 +15,7 @@ from course.qr_codes import (
     function_mask,
     luminance,
     read_format,
+    scan,
     scan_report,
     version_of,
 )
@@ -128,10 +129,6 @@ def report(image: Tensor, placed: PlacedCode) -> ScanReport:
 
     image: (1, 3, side, side) in [0, 1]. The scanners see the picture to its edges.
     """
-    from dataclasses import replace
-
-    from course.qr_codes import scan
-
     return replace(
         scan_report(placed.crop(image), placed.code, placed.module_size, margin=0),
         texts=scan(image),

@@ -2,37 +2,49 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from course.diffqrcoder.pipeline import DiffQRCoderOutput, DiffQRCoderPipeline
-from course.qr_codes import make_code
-from course.scenery_models import load_pipeline, perceptual_distance, token_ids
+from course.diffqrcoder.pipeline import DiffQRCoderPipeline, as_qr_pipeline
+from course.plots import to_uint8
+from course.qr_codes import scan
+from course.qr_codes.encoding import capacity, header_bits, smallest_version
+from course.scenery_models import load_pipeline, perceptual_distance, seeded, token_ids
 from course.weights import writing
+
+VERSION = 3  # the largest that has room in a picture of 40 modules, its quiet zone included
+ENLARGED = 4  # pixels of the file for each of the picture, so that phones see it
 
 
 class Try(NamedTuple):
-    """One seed's picture, and which scanners read the text that was put in."""
+    """One seed's picture as its file will show it, and what each scanner here reads in that."""
 
     seed: int
-    image: Tensor  # (1, 3, h, w) in [0, 1]
-    read_by: list[str]
-    output: DiffQRCoderOutput
+    image: Tensor  # (1, 3, h, w) in [0, 1], of 256 levels
+    texts: dict[str, str | None]
+    read_by: list[str]  # the scanners that read exactly the text that was put in
 
 
-def as_qr_pipeline(pipeline: Any) -> DiffQRCoderPipeline:
-    """A StableDiffusionControlNetPipeline's parts under DiffQRCoder."""
-    parts = {name: part for name, part in pipeline.components.items() if part is not None}
-    optional = {name: None for name in pipeline.components if name not in parts}
-    return DiffQRCoderPipeline(**parts, **optional, requires_safety_checker=False)
+def require_room(text: str, level: str) -> None:
+    """Raise ValueError for a text that is empty or too long, naming the largest that fits."""
+    if smallest_version(text, level) <= VERSION:
+        return
+    way_out = ", or take level L" if smallest_version(text, "L") <= VERSION else ""
+    largest = (8 * capacity(VERSION, level) - header_bits(text, VERSION)) // 8
+    raise ValueError(
+        f"The text is {len(text.encode('utf-8'))} bytes long; version {VERSION} at level {level} "
+        f"holds at most {largest}, and the picture has no room for a larger code. "
+        f"Shorten it{way_out}."
+    )
 
 
-def seeded(seed: int) -> torch.Generator:
-    """The generator of a picture's noise, the same for every method that is compared."""
-    return torch.Generator().manual_seed(seed * 1_000_003)
+def enlarged(image: Tensor) -> Tensor:
+    """A picture as its file shows it: (1, 3, h, w) -> (1, 3, 4h, 4w) in [0, 1], of 256 levels."""
+    large = F.interpolate(image, scale_factor=ENLARGED, mode="bicubic").clamp(0, 1)
+    return large.mul(255).round().div(255)
 
 
 def try_seeds(
@@ -49,20 +61,22 @@ def try_seeds(
     Where none is read by all, the one that most read. `said` is told of each try. Raises ValueError
     for a text that does not fit, before anything is drawn.
     """
-    make_code(text, 3, level)
+    require_room(text, level)
     token_ids(pipeline.tokenizer, [prompt])
     best: Try | None = None
     for attempt in range(seed, seed + tries):
         out = pipeline(
             prompt,
             text,
+            version=VERSION,
             level=level,
             generator=[seeded(attempt)],
             perceptual=perceptual_distance,
             output_type="pt",
         )
-        texts = out.reports[0].texts
-        made = Try(attempt, out.images, [name for name, read in texts.items() if read == text], out)
+        image = enlarged(out.images)
+        texts = scan(image)
+        made = Try(attempt, image, texts, [name for name, read in texts.items() if read == text])
         said(made)
         if best is None or len(made.read_by) > len(best.read_by):
             best = made
@@ -72,18 +86,10 @@ def try_seeds(
     return best
 
 
-def save(image: Tensor, path: Path, scale: int = 4) -> None:
-    """Write (1, 3, h, w) in [0, 1] as a PNG, each pixel `scale` × `scale`, so that phones see it.
-
-    Raises CourseError where it cannot be written.
-    """
-    array = image[0].mul(255).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
-    picture = Image.fromarray(array)
-    large = picture.resize(
-        (picture.width * scale, picture.height * scale), Image.Resampling.BICUBIC
-    )
+def save(image: Tensor, path: Path) -> None:
+    """Write (1, 3, h, w) in [0, 1] as a PNG. Raises CourseError where it cannot be written."""
     with writing(path):
-        large.save(path)
+        Image.fromarray(to_uint8(image * 2 - 1)[0]).save(path)
 
 
 def qr_pipeline(name: str = "scenery") -> DiffQRCoderPipeline:

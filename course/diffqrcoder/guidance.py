@@ -1,6 +1,7 @@
 """SRPG, scanning-robust perceptual guidance: the denoiser's noise, bent towards a code."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,45 @@ Network = Callable[[Tensor, Tensor], Tensor]
 """(z_t, t) -> what the network predicts, guided by the prompt already: (b, c, h, w)."""
 Loss = Callable[[Tensor], Tensor]
 """Pictures, or clean latents -> each one's loss (b,)."""
+
+
+def controlled(
+    unet: Any,
+    controlnet: Any,
+    words: Tensor,
+    condition: Tensor,
+    guidance_scale: float,
+    control_scale: float = 1.0,
+) -> Network:
+    """UNet and ControlNet under classifier-free guidance, as a function (z_t, t) -> output.
+
+    words: (2b, l, d), those of the empty prompts first; condition: (b, 3, H, W) in [0, 1].
+    """
+    twice = condition.repeat(2, 1, 1, 1).to(words.dtype)
+
+    def predict(z: Tensor, t: Tensor) -> Tensor:
+        pair, both = torch.cat([z, z]).to(words.dtype), torch.cat([t, t])
+        down, middle = controlnet(
+            pair, both, words, twice, conditioning_scale=control_scale, return_dict=False
+        )
+        outputs = unet(
+            pair,
+            both,
+            words,
+            down_block_additional_residuals=down,
+            mid_block_additional_residual=middle,
+            return_dict=False,
+        )[0]
+        without, told = outputs.chunk(2)
+        return (without + guidance_scale * (told - without)).float()
+
+    return predict
+
+
+def decoded(vae: Any, z: Tensor) -> Tensor:
+    """Scaled latents as pictures, in [0, 1] but not clamped: (b, c, h, w) -> (b, 3, H, W)."""
+    z = (z / vae.config.scaling_factor).to(vae.dtype)
+    return vae.decode(z).sample.float() / 2 + 0.5
 
 
 def predicted_z0(

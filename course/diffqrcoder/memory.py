@@ -18,7 +18,13 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from course.diffqrcoder.codes import PlacedCode
-from course.diffqrcoder.guidance import loss_gradient, predicted_z0, srpg_term
+from course.diffqrcoder.guidance import (
+    controlled,
+    decoded,
+    loss_gradient,
+    predicted_z0,
+    srpg_term,
+)
 from course.diffqrcoder.objective import Weights, objective
 
 GIB = 2**30
@@ -180,34 +186,18 @@ def guided_step(
     """
     code, grid = torch.zeros(29, 29, dtype=torch.bool), reference.shape[-1] // module_size
     placed = PlacedCode(code, grid, module_size)
-    condition = placed.target.to(words).expand(2, 3, -1, -1)
+    condition = placed.target.expand(1, 3, -1, -1)
     alpha_bars, t = torch.linspace(0.99, 0.01, 100).to(z), torch.tensor([50])
 
-    def network(z: Tensor, t: Tensor) -> Tensor:
-        return predicted_noise(parts, z, t, words, condition)
-
     def loss(z0: Tensor) -> Tensor:
-        latents = (z0 / parts.vae.config.scaling_factor).to(parts.vae.dtype)
-        picture = parts.vae.decode(latents).sample.float() / 2 + 0.5
+        picture = decoded(parts.vae, z0)
         return objective(picture, placed, reference, Weights(), parts.perceptual)
 
+    network = controlled(parts.unet, parts.controlnet, words, condition, guidance_scale=7.5)
     z = z.detach().requires_grad_()
     eps_hat, z0 = predicted_z0(network, z, t, alpha_bars, "eps", jacobian)
     _, gradient = loss_gradient(loss, z0, z)
     return eps_hat.detach() + srpg_term(gradient, t, alpha_bars)
-
-
-def predicted_noise(parts: Parts, z: Tensor, t: Tensor, words: Tensor, condition: Tensor) -> Tensor:
-    """ε_θ(z, t, e_p, e_code) under classifier-free guidance: as z."""
-    both, t = torch.cat([z, z]).to(words), torch.cat([t, t])
-    down, mid = parts.controlnet(both, t, words, condition, return_dict=False)
-    without, told = parts.unet(
-        both, t, words,
-        down_block_additional_residuals=down,
-        mid_block_additional_residual=mid,
-        return_dict=False,
-    )[0].chunk(2)  # fmt: skip
-    return (without + 7.5 * (told - without)).float()
 
 
 # --- The simulation ------------------------------------------------------------------------------

@@ -14,6 +14,8 @@ from torch import Tensor
 from course.diffqrcoder.codes import PlacedCode, Unmet, report, unmet
 from course.diffqrcoder.guidance import (
     Network,
+    controlled,
+    decoded,
     loss_gradient,
     predicted_z0,
     srpg_term,
@@ -23,7 +25,7 @@ from course.diffqrcoder.objective import Perceptual, Weights, objective, percept
 from course.diffqrcoder.refinement import refine
 from course.errors import CourseError
 from course.forward_process import q_sample
-from course.qr_codes import ScanReport, make_code, qart
+from course.qr_codes import ScanReport, make_code, qart, version_of
 from course.sampling import Kind, ddim_step
 from course.scenery_models import control_image
 
@@ -112,8 +114,7 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
 
     def decode(self, z: Tensor) -> Tensor:
         """Scaled latents as pictures, in [0, 1] but not clamped: (b, c, h, w) -> (b, 3, H, W)."""
-        z = (z / self.vae.config.scaling_factor).to(self.vae.dtype)
-        return self.vae.decode(z).sample.float() / 2 + 0.5
+        return decoded(self.vae, z)
 
     def encode(self, image: Tensor) -> Tensor:
         """Pictures as scaled latents, the posterior's mean: (b, 3, H, W) in [0, 1] -> as `z`."""
@@ -123,29 +124,10 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
     def network(
         self, words: Tensor, condition: Tensor, guidance_scale: float, control_scale: float
     ) -> Network:
-        """UNet and ControlNet under classifier-free guidance, as a function (z_t, t) -> output.
-
-        words: (2b, l, d), those of the empty prompts first; condition: (b, 3, H, W) in [0, 1].
-        """
-        twice = condition.repeat(2, 1, 1, 1).to(words.dtype)
-
-        def predict(z: Tensor, t: Tensor) -> Tensor:
-            pair, both = torch.cat([z, z]).to(words.dtype), torch.cat([t, t])
-            down, middle = self.controlnet(
-                pair, both, words, twice, conditioning_scale=control_scale, return_dict=False
-            )
-            outputs = self.unet(
-                pair,
-                both,
-                words,
-                down_block_additional_residuals=down,
-                mid_block_additional_residual=middle,
-                return_dict=False,
-            )[0]
-            without, told = outputs.chunk(2)
-            return (without + guidance_scale * (told - without)).float()
-
-        return predict
+        """`guidance.controlled` with this pipeline's UNet and ControlNet."""
+        return controlled(
+            self.unet, self.controlnet, words, condition, guidance_scale, control_scale
+        )
 
     @torch.no_grad()
     def __call__(  # type: ignore[override]
@@ -244,7 +226,7 @@ class DiffQRCoderPipeline(StableDiffusionControlNetPipeline):  # type: ignore[mi
                 guidance.refine_steps,
             )
         images = self.decode(z).clamp(0, 1)
-        # What is saved has 256 levels; what is reported on is what is saved.
+        # A file has 256 levels; what is reported on has them too.
         images = images.mul(255).round().div(255)
         out.reports = [report(images[i : i + 1].cpu(), code) for i, code in enumerate(codes)]
         out.images = images
@@ -336,6 +318,11 @@ class _Walk:
         return (spent > self.guidance.budget) | (broken > 0)
 
 
+def as_qr_pipeline(pipeline: Any) -> DiffQRCoderPipeline:
+    """The parts of a StableDiffusionControlNetPipeline under DiffQRCoder."""
+    return DiffQRCoderPipeline(**pipeline.components, requires_safety_checker=False)
+
+
 def conditions(codes: Sequence[PlacedCode]) -> Tensor:
     """What the ControlNet is shown of each code: (b, 3, H, W) in [0, 1]."""
     return control_image(torch.stack([code.modules for code in codes]), codes[0].side)
@@ -343,6 +330,7 @@ def conditions(codes: Sequence[PlacedCode]) -> Tensor:
 
 def _painted(text: str, code: PlacedCode, reference: Tensor, level: str) -> PlacedCode:
     """The code whose padding looks like the picture behind it: ỹ = Qart(x̂, y)."""
-    version = (len(code.code) - 17) // 4
     picture = code.crop(reference).cpu().clamp(0, 1)
-    return PlacedCode(qart(text, picture, version, level), code.grid, code.module_size)
+    return PlacedCode(
+        qart(text, picture, version_of(code.code), level), code.grid, code.module_size
+    )

@@ -20,7 +20,6 @@ from course.recipes.scenery.clip import (
     retrieval,
 )
 from course.recipes.scenery.data import (
-    HELD_OUT,
     as_tensor,
     attributes,
     captions,
@@ -33,6 +32,7 @@ from course.recipes.scenery.vae import decode, encode, psnr
 from course.scenery import ATTRIBUTES, meaning, module_mask
 from course.scenery.world import Attributes
 from course.scenery_models import (
+    HELD_OUT,
     control_image,
     generate,
     image_features,

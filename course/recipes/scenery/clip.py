@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from course.recipes.base import Recipe
 from course.recipes.scenery.data import (
     DAPPLED,
-    HELD_OUT,
     as_tensor,
     attributes,
     captions,
@@ -22,7 +21,7 @@ from course.recipes.scenery.publishing import PIPELINE, half, load_part, publish
 from course.recipes.scenery.vae import random_modules, relit
 from course.scenery import ATTRIBUTES, vocabulary
 from course.scenery.world import Attributes
-from course.scenery_models import ImageEncoder, save_image_encoder, shrunk, token_ids
+from course.scenery_models import HELD_OUT, ImageEncoder, save_image_encoder, shrunk, token_ids
 from course.training import batch_indices
 from course.weights import Card
 

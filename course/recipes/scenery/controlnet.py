@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from course.recipes.base import Recipe, channels_last, draw_noise
 from course.recipes.scenery.clip import build_tokenizer
-from course.recipes.scenery.data import HELD_OUT, SIZE, attributes
+from course.recipes.scenery.data import SIZE, attributes
 from course.recipes.scenery.patterns import patterns
 from course.recipes.scenery.publishing import (
     PIPELINE,
@@ -29,7 +29,7 @@ from course.recipes.scenery.unet import (
     pair_latents,
     told,
 )
-from course.scenery_models import control_image
+from course.scenery_models import HELD_OUT, control_image
 from course.training import batch_indices, v_loss
 from course.weights import Card
 

@@ -22,8 +22,6 @@ SIZE = 160
 CHUNK = 100
 # What captions say of a scene with a pattern in its light.
 DAPPLED = "Dappled light"
-# Seeds from here on are of scenes that no training ever sees.
-HELD_OUT = 10_000_000
 
 
 def cache_dir() -> Path:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from course.recipes.base import Recipe, channels_last, draw_noise
-from course.recipes.scenery.data import HELD_OUT, as_tensor, scenes
+from course.recipes.scenery.data import as_tensor, scenes
 from course.recipes.scenery.publishing import (
     DDPM_PARTS,
     half,
@@ -15,6 +15,7 @@ from course.recipes.scenery.publishing import (
     publish_folders,
     write_index,
 )
+from course.scenery_models import HELD_OUT
 from course.training import batch_indices, v_loss
 from course.weights import Card
 

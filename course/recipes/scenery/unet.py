@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from course.recipes.base import Recipe, channels_last, draw_noise
 from course.recipes.scenery.clip import TinyCLIP, build_tokenizer
 from course.recipes.scenery.data import (
-    HELD_OUT,
     SIZE,
     Array,
     as_tensor,
@@ -33,7 +32,7 @@ from course.recipes.scenery.publishing import (
 )
 from course.recipes.scenery.vae import build_vae, encode
 from course.scenery.world import Attributes
-from course.scenery_models import token_ids
+from course.scenery_models import HELD_OUT, token_ids
 from course.training import batch_indices, v_loss
 from course.weights import Card
 

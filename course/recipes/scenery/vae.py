@@ -8,9 +8,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from course.recipes.base import Recipe, channels_last
-from course.recipes.scenery.data import HELD_OUT, SIZE, as_tensor, scenes
+from course.recipes.scenery.data import SIZE, as_tensor, scenes
 from course.recipes.scenery.pca_start import start_as_components
 from course.recipes.scenery.publishing import PIPELINE, half, load_part, publish_folders
+from course.scenery_models import HELD_OUT
 from course.training import batch_indices
 from course.weights import Card
 
